@@ -1,0 +1,5 @@
+"""`python -m mistline` is `mistline`."""
+
+from mistline.cli import main
+
+main()

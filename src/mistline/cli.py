@@ -1,0 +1,71 @@
+"""The command line: one command a stage, its module imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from mistline.core import log
+from mistline.core.errors import MistlineError
+
+COMMANDS = {
+    "toy": "Write synthetic Xenium bundles with known truth.",
+    "init": "Scan bundles and write the slides section of a config.",
+    "doctor": "Say what this machine has and what is missing.",
+    "why": "Tell what made a file, and from what.",
+    "check-bundle": "Check a raw bundle; say what it is and what is wrong with it.",
+    "project-image": "Project the z-stack and write the 8-bit pyramid.",
+    "read-cells": "Join cells, boundaries and counts by id.",
+    "cut-crops": "Cut one crop a cell into shards.",
+    "cut-tiles": "Cut the tiles of one grid scale into shards.",
+    "make-splits": "Divide the cohort into training, validation and test.",
+    "fit-metacells": "Fit the meta-cell vocabulary on training cells.",
+    "assign-metacells": "Give every cell of a slide its meta-cell.",
+    "seal-dataset": "Prove one key across scales and write the manifest.",
+    "train": "Train a model.",
+    "embed": "Embed a slide with a trained model.",
+    "evaluate": "Judge a model on a task.",
+    "report": "Write the report.",
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports `mistline.stages.<name>` on use."""
+
+    def list_commands(self, ctx):  # noqa: ANN001, ANN201 - typer's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):  # noqa: ANN001, ANN201 - typer's signature
+        if cmd_name not in COMMANDS:
+            return None
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        module = importlib.import_module(f"mistline.stages.{cmd_name.replace('-', '_')}")
+        app.command(name=cmd_name, help=COMMANDS[cmd_name])(module.run)
+        return typer.main.get_command(app)
+
+    def format_help(self, ctx, formatter):  # noqa: ANN001, ANN201 - typer's signature
+        # The default help would import every stage to learn its one line.
+        typer.echo("Usage: mistline COMMAND [OPTIONS]\n\nFrom raw Xenium bundles to MIST.\n\nCommands:")
+        for name, text in COMMANDS.items():
+            typer.echo(f"  {name:<17} {text}")
+
+
+app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+
+
+@app.callback()
+def _root() -> None:
+    """From raw Xenium bundles to MIST."""
+
+
+def main() -> None:
+    """Run a command; end with one sentence and the exit code of the problem's class."""
+    log.configure()
+    try:
+        app()
+    except MistlineError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)

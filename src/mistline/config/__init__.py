@@ -1,0 +1,1 @@
+"""What a user may set: strict pydantic models, one file a section. Imports neither torch, dask nor zarr."""

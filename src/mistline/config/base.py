@@ -1,0 +1,82 @@
+"""The parent of every section, and the way from pydantic's errors to one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mistline.core.errors import ConfigError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A strict, immutable group of settings: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def load_section(section: type[S], text: str, where: str) -> S:
+    """Check the JSON a stage received through `--params`.
+
+    Raises:
+        ConfigError: as for `validate`.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(where, f"not valid JSON ({error})", "pass the section as one JSON object") from None
+    return validate(section, values, where)
+
+
+def validate(section: type[S], values: Mapping[str, Any], where: str) -> S:
+    """Check a mapping.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value is wrong; names the nearest known key.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise _explain(section, error, where) from None
+
+
+def _explain(section: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
+    """Turn the first problem into where, what and remedy."""
+    problems = error.errors()
+    problem = next(
+        (item for item in problems if item["type"] == "extra_forbidden"), problems[0]
+    )  # a typo also leaves its key missing
+    path = [str(part) for part in problem["loc"]]
+    place = ".".join([where, *path])
+    if problem["type"] == "extra_forbidden":
+        known = sorted(_fields_at(section, problem["loc"][:-1]))
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        remedy = f"did you mean {near[0]}" if near else f"remove it; known keys are {', '.join(known)}"
+        return ConfigError(place, "unknown key", remedy)
+    if problem["type"] == "missing":
+        return ConfigError(place, "this key is required", "set it")
+    message = problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(problem["input"], dict | BaseModel) else f", not {problem['input']!r}"
+    return ConfigError(place, message[0].lower() + message[1:] + shown, "correct the value")
+
+
+def _fields_at(section: Any, path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys known at `path` below `section`, walking through lists, mappings and unions."""
+    for step in (None, *path):
+        if isinstance(step, str) and isinstance(section, type) and issubclass(section, BaseModel):
+            section = section.model_fields[step].annotation if step in section.model_fields else section
+        section = _inner_model(section) or section
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+
+
+def _inner_model(annotation: Any) -> Any:
+    for argument in typing.get_args(annotation):
+        if isinstance(argument, type) and issubclass(argument, BaseModel):
+            return argument
+    return None

@@ -1,0 +1,71 @@
+"""The whole configuration."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from mistline.config.base import Section
+from mistline.config.cells import Cells
+from mistline.config.crops import Crops
+from mistline.config.image import Image
+from mistline.config.metacells import Metacells
+from mistline.config.models import ModelRun
+from mistline.config.report import Report
+from mistline.config.scales import DEFAULT_SCALES, Scale
+from mistline.config.slides import Slide
+from mistline.config.splits import Splits
+from mistline.config.tasks import TaskRun
+
+DEFAULT_MODELS = {"pca": ModelRun(model="pca"), "image": ModelRun(model="image")}
+
+
+class Config(Section):
+    """Everything a user may set. `slides` is the only key without a default."""
+
+    slides: tuple[Slide, ...] = Field(min_length=1, description="a sheet (tsv) or a list of slides")
+    only: tuple[str, ...] = Field((), description="names of slides to restrict the run to; empty means all")
+    seed: int = Field(0, ge=0, description="the one seed; every stage derives its own from it")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds of each model")
+    image: Image = Field(default_factory=Image)
+    cells: Cells = Field(default_factory=Cells)
+    crops: Crops = Field(default_factory=Crops)
+    scales: tuple[Scale, ...] = Field(DEFAULT_SCALES, min_length=1)
+    splits: Splits = Field(default_factory=Splits)
+    metacells: Metacells = Field(default_factory=Metacells)
+    models: dict[str, ModelRun] = Field(
+        default_factory=lambda: dict(DEFAULT_MODELS), description="name in the tables -> model"
+    )
+    tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
+    report: Report = Field(default_factory=Report)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Config:
+        names = [slide.slide for slide in self.slides]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"slides named more than once: {', '.join(doubled)}")
+        unknown = sorted(set(self.only) - set(names))
+        if unknown:
+            raise ValueError(f"only: names slides that are not in the sheet: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_make_sense(self) -> Config:
+        names = [scale.name for scale in self.scales]
+        if len(set(names)) != len(names):
+            raise ValueError("scales: two scales share a name")
+        if [scale.name for scale in self.scales if scale.unit == "cell"] != ["cell"]:
+            raise ValueError("scales: exactly one scale has unit cell, and it is named cell")
+        if len(names) < 2:
+            raise ValueError("scales: at least one grid scale is needed beside the cell")
+        return self
+
+    @property
+    def active_slides(self) -> tuple[Slide, ...]:
+        """The slides of this run, in the sheet's order."""
+        return tuple(slide for slide in self.slides if not self.only or slide.slide in self.only)
+
+    @property
+    def grid_scales(self) -> tuple[Scale, ...]:
+        """The scales cut as tiles."""
+        return tuple(scale for scale in self.scales if scale.unit == "grid")

@@ -1,0 +1,16 @@
+"""A task to evaluate: a name of the registry, its protocols and its own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from mistline.config.base import Section
+
+
+class TaskRun(Section):
+    """One table of the report."""
+
+    protocols: tuple[str, ...] = Field(min_length=1, description="ways of judging; each is a table of its own")
+    params: dict[str, Any] = Field(default_factory=dict, description="the task's own settings; checked by its Params")

@@ -1,0 +1,1 @@
+"""What every other room stands on: errors, logging, files, geometry, seeds, hashing, provenance."""

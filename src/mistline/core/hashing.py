@@ -1,0 +1,26 @@
+"""Content hashes (sha256, hexadecimal)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def hash_file(path: Path) -> str:
+    """Hash a file's bytes, or a folder's relative names and bytes in sorted order."""
+    path = Path(path)
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for item in sorted(item for item in path.rglob("*") if item.is_file()):
+        digest.update(f"{item.relative_to(path).as_posix()}\0{hash_file(item)}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """Hash a JSON value independently of the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

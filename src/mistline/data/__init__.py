@@ -1,0 +1,1 @@
+"""Reading the dataset back for training. torch from here on."""

@@ -1,0 +1,1 @@
+"""Building the dataset: project, crop, tile, split, meta-cells. numpy only."""

@@ -1,0 +1,1 @@
+"""The registry of models; listing it imports no torch."""

@@ -1,0 +1,1 @@
+"""One page that shows the dataset and every result."""

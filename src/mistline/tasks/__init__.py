@@ -1,0 +1,1 @@
+"""What models are judged on; reads files, never models."""

@@ -1,0 +1,1 @@
+"""What the Snakefile imports besides the configuration; no heavy import."""
