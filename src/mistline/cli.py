@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
@@ -35,10 +36,12 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """A group that knows its commands by name and imports `mistline.stages.<name>` on use."""
 
-    def list_commands(self, ctx):  # noqa: ANN001, ANN201 - typer's signature
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        """Return the commands in the order of the line."""
         return list(COMMANDS)
 
-    def get_command(self, ctx, cmd_name):  # noqa: ANN001, ANN201 - typer's signature
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        """Import the stage of one command."""
         if cmd_name not in COMMANDS:
             return None
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -46,7 +49,8 @@ class LazyGroup(TyperGroup):
         app.command(name=cmd_name, help=COMMANDS[cmd_name])(module.run)
         return typer.main.get_command(app)
 
-    def format_help(self, ctx, formatter):  # noqa: ANN001, ANN201 - typer's signature
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:
+        """List the commands without importing them."""
         # The default help would import every stage to learn its one line.
         typer.echo("Usage: mistline COMMAND [OPTIONS]\n\nFrom raw Xenium bundles to MIST.\n\nCommands:")
         for name, text in COMMANDS.items():

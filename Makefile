@@ -1,0 +1,52 @@
+# make toy:  set up, then from synthetic bundles to a report.     make test: set up, then every check.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.synced
+
+.PHONY: help setup toy test lint unit workflow e2e lock clean
+
+help:
+	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
+	@echo "make test   static checks, unit, workflow and end-to-end tests"
+	@echo "make lint | unit | workflow | e2e    one part of the tests"
+	@echo "make lock   renew envs/requirements.lock"
+
+setup: $(STAMP)
+
+# pip's own resolver is used once, to get uv; everything else comes from the lock with its hashes.
+$(STAMP): envs/requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python envs/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $(STAMP)
+
+toy: setup
+	test -f toy/config.yaml || $(BIN)/mistline toy --out toy
+	$(BIN)/snakemake --workflow-profile profiles/toy all
+	@echo "open toy/results/report/index.html"
+
+test: lint unit workflow e2e
+
+lint: setup
+	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/codespell src tests workflow profiles README.md CONTRIBUTING.md CHANGELOG.md
+
+unit: setup
+	$(BIN)/pytest tests/unit -n auto
+
+workflow: setup
+	$(BIN)/pytest tests/workflow
+
+e2e: setup
+	$(BIN)/pytest tests/e2e tests/slurm
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file envs/requirements.lock
+
+clean:
+	rm -rf toy .venv

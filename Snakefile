@@ -1,0 +1,53 @@
+# Table of contents of the line; targets below. Rules are in workflow/rules, all logic in src/mistline.
+from snakemake.utils import min_version
+
+min_version("9.13")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/dataset.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+localrules:
+    all,
+    check,
+    dataset,
+    models,
+    embeddings,
+    evaluation,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output.page,
+        rules.report.output.tables,
+        rules.report.output.figures,
+
+
+rule check:
+    input:
+        expand(rules.check_bundle.output.report, slide=SLIDES),
+
+
+rule dataset:
+    input:
+        rules.seal_dataset.output,
+
+
+rule models:
+    input:
+        expand(rules.train.output.weights, model=CONFIG.models, seed=CONFIG.seeds),
+
+
+rule embeddings:
+    input:
+        expand(rules.embed.output, model=CONFIG.models, seed=CONFIG.seeds, slide=SLIDES),
+
+
+rule evaluation:
+    input:
+        SCORES,

@@ -1,0 +1,49 @@
+"""How much memory a job asks for, from what the slide sheet announces; no bundle needs to be there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mistline.config.slides import Slide
+
+ASSUMED_CELLS = 400_000  # a slide whose sheet says nothing: near MIST's mean of 357,000
+ASSUMED_GENES = 500
+LARGEST_MB = 256_000
+_SHARE_EXPRESSED = 0.2  # of the panel, in a cell: 18 % on the synthetic slide of the performance study
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Megabytes: a floor, a part for every million cells, and bytes for every stored count."""
+
+    floor: int
+    per_million_cells: int = 0
+    bytes_per_count: float = 0.0
+
+
+# Streaming stages are flat: their floor is the interpreter, its libraries and a few bands of the image.
+NEEDS = {
+    "check_bundle": Need(1000),
+    "project_image": Need(2000),
+    "read_cells": Need(1500, 1500, 24),
+    "cut_crops": Need(2000, 500, 4),
+    "cut_tiles": Need(2000, 500, 4),
+    "make_splits": Need(1500, 400),
+    "fit_metacells": Need(4000, 300),
+    "assign_metacells": Need(2000, 300),
+    "seal_dataset": Need(2000, 600),
+    "train": Need(8000),
+    "embed": Need(6000, 500),
+    "evaluate": Need(4000, 500),
+    "report": Need(4000, 200),
+}
+
+
+def memory_mb(stage: str, slides: Sequence[Slide], attempt: int) -> int:
+    """Return the megabytes a stage asks for on these slides; a retry after an out-of-memory asks for more."""
+    need = NEEDS[stage]
+    cells = sum(slide.cells or ASSUMED_CELLS for slide in slides)
+    counts = sum((slide.cells or ASSUMED_CELLS) * (slide.genes or ASSUMED_GENES) * _SHARE_EXPRESSED for slide in slides)
+    asked = need.floor + need.per_million_cells * cells / 1e6 + need.bytes_per_count * counts / 1e6
+    return min(LARGEST_MB, int(asked) * attempt)

@@ -1,0 +1,143 @@
+# Loads the configuration once, and turns it into the functions the rules take their params from.
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
+from mistline.config.load import load_config
+from mistline.core.errors import MistlineError
+from mistline.workflow.digest import code_digest
+from mistline.workflow.memory import memory_mb
+from mistline.workflow.registry import resolve_models, resolve_tasks
+
+# A bare `configfile:` would merge the user's slides into every --configfile run.
+if not workflow.configfiles:
+
+    configfile: ROOT / "config.yaml"
+
+
+try:
+    CONFIG = load_config(config, root=ROOT)
+    MODELS = resolve_models(CONFIG.models)
+    TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides)
+except MistlineError as error:
+    raise WorkflowError(str(error))
+
+SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
+SLIDES = list(SLIDE)
+GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
+
+# Jobs use this interpreter and this checkout, whatever the caller's PATH and installation.
+shell.prefix(
+    f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
+    f" PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
+)
+
+
+wildcard_constraints:
+    slide="|".join(map(re.escape, SLIDES)),
+    scale="|".join(GRID_SCALES),
+    model="|".join(map(re.escape, CONFIG.models)),
+    task="|".join(CONFIG.tasks) or "none",
+    protocol="[a-z_]+",
+    seed="[0-9]+",
+
+
+# Params are functions of the wildcards: a plain string that holds {word} would be taken for a wildcard.
+def section(name):
+    text = json.dumps(CONFIG.model_dump(mode="json")[name])
+    return lambda wildcards: text
+
+
+def code(stage, *modules):
+    digest = code_digest(stage, *modules)
+    return lambda wildcards: digest
+
+
+def dataset_sections(wildcards):
+    sections = CONFIG.model_dump(
+        mode="json", include={"seed", "image", "cells", "crops", "splits", "metacells"}
+    )
+    return json.dumps(sections)
+
+
+def model_name(wildcards):
+    return CONFIG.models[wildcards.model].model
+
+
+def model_section(wildcards):
+    return json.dumps(CONFIG.models[wildcards.model].params)
+
+
+def model_code(stage):
+    return lambda wildcards: code_digest(stage, *MODELS[wildcards.model].modules)
+
+
+def task_section(wildcards):
+    return json.dumps(CONFIG.tasks[wildcards.task].params)
+
+
+def task_code(wildcards):
+    return code_digest("evaluate", *TASKS[wildcards.task].modules)
+
+
+def slide_field(name):
+    return lambda wildcards: str(getattr(SLIDE[wildcards.slide], name))
+
+
+def labels(wildcards):
+    return SLIDE[wildcards.slide].labels or []
+
+
+def labels_option(wildcards, input):
+    return f"--labels {shlex.quote(input.labels)}" if input.labels else ""
+
+
+def per_slide(option, field):
+    """Repeat an option for every slide: --donor d01 --donor d02 ..."""
+    text = " ".join(
+        f"{option} {shlex.quote(str(getattr(slide, field)))}"
+        for slide in SLIDE.values()
+    )
+    return lambda wildcards: text
+
+
+def per_file(option, name):
+    """Repeat an option for every file of one named input."""
+    return lambda wildcards, input: " ".join(
+        f"{option} {shlex.quote(path)}" for path in input[name]
+    )
+
+
+def per_output(option, name):
+    """Repeat an option for every file of one named output."""
+    return lambda wildcards, output: " ".join(
+        f"{option} {shlex.quote(path)}" for path in output[name]
+    )
+
+
+def slides_json(wildcards):
+    fields = ("slide", "donor", "tissue", "disease")
+    return json.dumps(
+        [{field: getattr(slide, field) for field in fields} for slide in SLIDE.values()]
+    )
+
+
+def memory(stage):
+    """Memory of a job: from the slide's announced size (the cohort's for cohort stages), times the attempt."""
+
+    def ask(wildcards, attempt):
+        slides = (
+            [SLIDE[wildcards.slide]]
+            if "slide" in wildcards.keys()
+            else list(SLIDE.values())
+        )
+        return memory_mb(stage, slides, attempt)
+
+    return ask

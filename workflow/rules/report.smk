@@ -1,0 +1,45 @@
+# One page that shows the dataset and every result.
+
+
+rule report:
+    input:
+        dataset=rules.seal_dataset.output,
+        splits=rules.make_splits.output.summary,
+        quality=rules.fit_metacells.output.quality,
+        bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
+        images=expand(rules.project_image.output, slide=SLIDES),
+        embeddings=expand(
+            rules.embed.output.embedding,
+            model=CONFIG.models,
+            seed=CONFIG.seeds,
+            slide=SLIDES,
+        ),
+        scores=SCORES,
+    output:
+        page=report(
+            "results/report/index.html",
+            caption="../report/index.rst",
+            category="Report",
+        ),
+        tables=directory("results/report/tables"),
+        figures=directory("results/report/figures"),
+    log:
+        "results/logs/report.log",
+    benchmark:
+        "results/benchmarks/report.tsv"
+    resources:
+        mem_mb=memory("report"),
+        runtime=60,
+    params:
+        slides=slides_json,
+        scores=per_file("--scores", "scores"),
+        section=section("report"),
+        scales=section("scales"),
+        seed=CONFIG.seed,
+        code=code("report"),
+    shell:
+        "python -m mistline report --root results --manifest {input.dataset[0]}"
+        " --splits-summary {input.splits} --metacells-quality {input.quality}"
+        " --slides-json {params.slides:q} {params.scores} --page {output.page}"
+        " --tables {output.tables} --figures {output.figures} --params {params.section:q}"
+        " --scales {params.scales:q} --seed {params.seed} &> {log}"
