@@ -1,0 +1,52 @@
+"""One toy cohort for the whole session: written, run from bundle to report, never changed by a test."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, Snakemake
+
+PROFILE = ["--workflow-profile", "none", "--cores", "2", "--resources", "gpu=1", "--show-failed-logs"]
+
+
+def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
+    """How a run of a toy cohort in `folder` is started."""
+    return ["--snakefile", str(snakefile), "--configfile", str(folder / "config.yaml"), "--directory", str(folder), *PROFILE]
+
+
+@pytest.fixture(scope="session")
+def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three toy slides of three donors, in a folder whose path has a space and a letter beyond ASCII."""
+    folder = tmp_path_factory.mktemp("toy bundles") / "kohörte"
+    command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "3", "--cells", "250"]
+    subprocess.run([*command, "--layouts", "1.0,3.0,4.0"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_run(toy_bundles: Path, snakemake: Snakemake) -> Path:
+    """The cohort after `snakemake all`; read it, do not write it."""
+    run = snakemake(*options(toy_bundles), "all")
+    assert run.returncode == 0, run.stdout + run.stderr
+    return toy_bundles
+
+
+@pytest.fixture
+def toy_copy(toy_run: Path, tmp_path: Path) -> Path:
+    """A cohort that is done, to be changed freely."""
+    folder = tmp_path / "copy"
+    shutil.copytree(toy_run, folder, symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def fresh_toy(toy_bundles: Path, tmp_path: Path) -> Path:
+    """The same bundles without results."""
+    folder = tmp_path / "fresh"
+    shutil.copytree(toy_bundles, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
+    return folder
