@@ -16,7 +16,15 @@ PROFILE = ["--workflow-profile", "none", "--cores", "2", "--resources", "gpu=1",
 
 def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
     """How a run of a toy cohort in `folder` is started."""
-    return ["--snakefile", str(snakefile), "--configfile", str(folder / "config.yaml"), "--directory", str(folder), *PROFILE]
+    return [
+        "--snakefile",
+        str(snakefile),
+        "--configfile",
+        str(folder / "config.yaml"),
+        "--directory",
+        str(folder),
+        *PROFILE,
+    ]
 
 
 @pytest.fixture(scope="session")

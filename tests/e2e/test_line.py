@@ -18,7 +18,9 @@ from tests.e2e.conftest import options
 def dataset_hashes(folder: Path) -> dict[str, str]:
     """Return the hash of every file that belongs to the dataset; sidecars name absolute inputs and are left out."""
     roots = [folder / "results/dataset", folder / "results/slides"]
-    files = (path for root in roots for path in root.rglob("*") if path.is_file() and not path.name.endswith(".meta.json"))
+    files = (
+        path for root in roots for path in root.rglob("*") if path.is_file() and not path.name.endswith(".meta.json")
+    )
     return {str(path.relative_to(folder)): hash_file(path) for path in sorted(files)}
 
 
@@ -26,7 +28,12 @@ def test_all_targets_are_made(toy_run: Path) -> None:
     results = toy_run / "results"
     manifest = json.loads((results / "dataset/manifest.json").read_text())
     assert len(manifest["slides"]) == 3
-    for name in ("report/index.html", "dataset/card.md", "dataset/genes.parquet", "models/pca/seed-0/weights.safetensors"):
+    for name in (
+        "report/index.html",
+        "dataset/card.md",
+        "dataset/genes.parquet",
+        "models/pca/seed-0/weights.safetensors",
+    ):
         assert (results / name).stat().st_size > 0
     assert sorted(path.name for path in (results / "evaluation/clustering").iterdir()) == ["fixed_resolution", "oracle"]
 
@@ -46,7 +53,9 @@ def test_the_same_input_gives_the_same_bytes(toy_run: Path, fresh_toy: Path, sna
     assert dataset_hashes(fresh_toy) == dataset_hashes(toy_run)
 
 
-def test_killed_in_the_middle_and_rerun_gives_the_same_bytes(toy_run: Path, fresh_toy: Path, snakemake: Snakemake) -> None:
+def test_killed_in_the_middle_and_rerun_gives_the_same_bytes(
+    toy_run: Path, fresh_toy: Path, snakemake: Snakemake
+) -> None:
     command = [sys.executable, "-m", "snakemake", *options(fresh_toy), "dataset"]
     with open(os.devnull, "w") as silence:
         process = subprocess.Popen(command, stdout=silence, stderr=silence, start_new_session=True)

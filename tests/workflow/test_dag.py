@@ -79,7 +79,9 @@ def test_a_wrong_config_is_one_sentence(
     assert not (paper_cohort / "results").exists()
 
 
-def test_a_missing_bundle_is_an_error_of_check_bundle(snakemake: Snakemake, paper_cohort: Path, paper_options: list[str]) -> None:
+def test_a_missing_bundle_is_an_error_of_check_bundle(
+    snakemake: Snakemake, paper_cohort: Path, paper_options: list[str]
+) -> None:
     run = snakemake(*paper_options, "--cores", "1", "results/slides/s1/bundle.json")
     assert run.returncode != 0
     log = (paper_cohort / "results/logs/check_bundle/s1.log").read_text()
@@ -98,7 +100,15 @@ def test_every_rule_has_log_benchmark_and_code_and_is_a_command(repository: Path
     found = rules(repository)
     assert {name.replace("_", "-") for name in found} <= set(COMMANDS)
     for name, text in found.items():
-        for needed in ("log:", "benchmark:", "mem_mb=", "runtime=", "code=", f"mistline {name.replace('_', '-')} ", "&> {log}"):
+        for needed in (
+            "log:",
+            "benchmark:",
+            "mem_mb=",
+            "runtime=",
+            "code=",
+            f"mistline {name.replace('_', '-')} ",
+            "&> {log}",
+        ):
             assert needed in text, f"rule {name} lacks {needed}"
         assert "retries:" not in text, f"rule {name}: retries belong to the profile"
 

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistline.config.base import load_section
+from mistline.config.crops import Crops
+from mistline.config.load import load_config, read_sheet
+from mistline.core.errors import ConfigError
+
+SLIDE = {"slide": "s1", "bundle": "b", "donor": "d", "tissue": "t", "disease": "x"}
+
+
+def config(**values: Any) -> Any:
+    return load_config({"slides": [SLIDE]} | values, root=Path())
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"crop": {}}, "config.crop: unknown key; did you mean crops."),
+        ({"crops": {"contxt": 1}}, "config.crops.contxt: unknown key; did you mean context."),
+        ({"zzz": 1}, "config.zzz: unknown key; remove it; known keys are cells, crops"),
+        ({"models": {"a": {"modl": "pca"}}}, "config.models.a.modl: unknown key; did you mean model."),
+        ({"slides": [SLIDE | {"donr": "d"}]}, "config.slides.0.donr: unknown key; did you mean donor."),
+        ({"crops": {"context": 0.5}}, "config.crops.context: input should be greater than or equal to 1, not 0.5"),
+        (
+            {"scales": [{"name": "cell", "unit": "cell"}, {"name": "n", "unit": "grid"}]},
+            "size_px belongs to unit: grid",
+        ),
+        ({"slides": [SLIDE, SLIDE]}, "slides named more than once: s1"),
+        ({"only": "s2"}, "only: names slides that are not in the sheet: s2"),
+        ({"slides": [SLIDE | {"slide": "a/b"}]}, "config.slides.0.slide: string should match pattern"),
+        ({"slides": [{"slide": "s1"}]}, "config.slides.0.bundle: this key is required; set it."),
+        ({"splits": {"val_share": 0.5, "test_share": 0.5}}, "leave nothing to train on"),
+    ],
+)
+def test_what_is_wrong_is_said(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(**values)
+    assert sentence in str(caught.value)
+
+
+def test_only_restricts_and_keeps_the_sheet_s_order() -> None:
+    slides = [SLIDE | {"slide": name} for name in ("c", "a", "b")]
+    assert [slide.slide for slide in config(slides=slides, only="b,c").active_slides] == ["c", "b"]
+
+
+def test_a_section_from_the_command_line() -> None:
+    assert load_section(Crops, '{"context": 2}', "--params").context == 2
+    with pytest.raises(ConfigError, match="--params: not valid JSON"):
+        load_section(Crops, "{", "--params")
+
+
+def test_a_sheet_with_empty_fields(tmp_path: Path) -> None:
+    sheet = tmp_path / "slides.tsv"
+    sheet.write_text("slide\tbundle\tdonor\ttissue\tdisease\tlabels\tcells\ns1\tb\td\tt\tx\t\t12\n")
+    loaded = load_config({"slides": str(sheet)}, root=Path())
+    assert (loaded.slides[0].labels, loaded.slides[0].cells) == (None, 12)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [(None, "no such sheet"), ("slide\tbundle\n", "has no rows"), ("slide\tbundle\ns1\n", "number of fields differs")],
+)
+def test_a_bad_sheet(tmp_path: Path, text: str | None, sentence: str) -> None:
+    sheet = tmp_path / "slides.tsv"
+    if text is not None:
+        sheet.write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        read_sheet(sheet)
