@@ -1,0 +1,100 @@
+"""Reading records by key from a folder of shards; safe across fork, spawn and read-only folders."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, cast
+
+import lmdb
+
+from mistline.core.errors import InputError
+from mistline.core.files import read_json
+from mistline.store.codec import Record, decode
+from mistline.store.shard import CONTENTS, KEY
+
+_REMEDY = "remove the shard folder and run its stage again"
+
+
+class ShardReader:
+    """Records 0 .. n-1 of a folder that `ShardWriter` wrote.
+
+    Files are opened at the first read of each process, so an instance may be made before a fork; it pickles
+    as its path. Nothing is locked and nothing is written.
+
+    Args:
+        folder: the shard folder.
+
+    Raises:
+        InputError: a file of the folder is missing or has another size than when it was written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        contents = read_json(self.folder / CONTENTS)
+        self._names: list[str] = sorted(contents)
+        counts = [int(contents[name]["n_records"]) for name in self._names]
+        self._ends = list(accumulate(counts))
+        for name in self._names:
+            _check_size(self.folder / name, int(contents[name]["n_bytes"]))
+        self._pid = -1
+        self._transactions: list[Any] = []
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[Path]]:
+        return type(self), (self.folder,)
+
+    def __getitem__(self, key: int) -> Record:
+        """Read and decode one record.
+
+        Raises:
+            IndexError: no such key.
+            InputError: the record is missing or damaged; names the shard and the key.
+        """
+        return decode(self._view(key), f"{self._file(key)}, key {key}")
+
+    def raw(self, key: int) -> bytes:
+        """Read one record's bytes, unchecked."""
+        return bytes(self._view(key))
+
+    def _file(self, key: int) -> Path:
+        return self.folder / self._names[bisect_right(self._ends, key)]
+
+    def _view(self, key: int) -> memoryview:
+        if not 0 <= key < len(self):
+            raise IndexError(f"{self.folder}: no key {key}, the shards hold {len(self)} records")
+        if self._pid != os.getpid():
+            self._open()
+        try:
+            value = self._transactions[bisect_right(self._ends, key)].get(KEY.pack(key))
+        except lmdb.Error as error:
+            raise InputError(f"{self._file(key)}, key {key}", f"unreadable ({error})", _REMEDY) from error
+        if value is None:
+            raise InputError(f"{self._file(key)}, key {key}", "the record is missing", _REMEDY)
+        return cast("memoryview", value)
+
+    def _open(self) -> None:
+        """Open every file for this process; one read transaction each lives as long as the reader."""
+        transactions = []
+        for name in self._names:
+            path = self.folder / name
+            try:
+                env = lmdb.open(str(path), readonly=True, lock=False, subdir=False, create=False, max_dbs=0)
+                transactions.append(env.begin(buffers=True))
+            except lmdb.Error as error:
+                raise InputError(path, f"not a readable shard ({error})", _REMEDY) from error
+        self._transactions = transactions  # those of a parent process are dropped, never used
+        self._pid = os.getpid()
+
+
+def _check_size(path: Path, n_bytes: int) -> None:
+    # LMDB maps the file: reading past the end of a truncated one would kill the process.
+    if not path.is_file():
+        raise InputError(path, "the shard is missing", _REMEDY)
+    size = path.stat().st_size
+    if size != n_bytes:
+        raise InputError(path, f"the shard is truncated: {size} bytes, {n_bytes} were written", _REMEDY)
