@@ -1,0 +1,165 @@
+"""Divide the cohort into training, validation and test; write one file a slide and the leakage check."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import typer
+from numpy.typing import NDArray
+
+from mistline.config.base import load_section, validate
+from mistline.config.scales import Scale
+from mistline.config.splits import Splits
+from mistline.core.errors import ConfigError, InputError
+from mistline.core.files import read_json, write_json, write_parquet
+from mistline.core.geometry import tile_of, um_to_px
+from mistline.core.hashing import hash_file
+from mistline.core.provenance import record
+from mistline.mist import splits as library
+from mistline.workflow.digest import code_digest
+
+logger = logging.getLogger("mistline.splits")
+
+
+def run(
+    slide: Annotated[list[str], typer.Option(help="name of a slide; repeat, in one order with the files")],
+    donor: Annotated[list[str], typer.Option(help="whose tissue it is; one a slide")],
+    tissue: Annotated[list[str], typer.Option(help="its organ; one a slide")],
+    cells: Annotated[list[Path], typer.Option(help="cells.parquet; one a slide")],
+    bundle_report: Annotated[list[Path], typer.Option(help="bundle.json; one a slide")],
+    splits: Annotated[list[Path], typer.Option(help="the split file to write; one a slide")],
+    summary: Annotated[Path, typer.Option(help="splits.json to write")],
+    scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    params: Annotated[str, typer.Option(help="the splits section, as JSON")],
+    seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
+) -> None:
+    """Divide the cohort; nothing is written before the division has passed its leakage check."""
+    settings = load_section(Splits, params, "splits")
+    grids = _grid_sizes(scales)
+    _check_lengths(slide, donor, tissue, cells, bundle_report, splits)
+    library.check_donors(donor)
+    scheme = library.choose_scheme(settings, donor)
+    tissues = {name: [t for d, t in zip(donor, tissue, strict=True) if d == name] for name in donor}
+    sides = library.split_donors(tissues, settings, seed) if scheme == "donor" else None
+    areas: list[library.Area] = []
+    described: dict[str, Any] = {}
+    for name, whose, table, report in zip(slide, donor, cells, bundle_report, strict=True):
+        pixel_size_um = float(read_json(report)["pixel_size_um"])
+        xy_um = _read_xy_um(table)
+        yx_px = um_to_px(xy_um, pixel_size_um)
+        if sides:
+            area = library.Area(np.full(len(xy_um), library.SPLITS.index(sides[whose]), dtype=np.int8))
+        else:
+            area = library.split_area(tile_of(yx_px, max(grids.values())), settings, seed, name)
+        areas.append(area)
+        leakage = _leakage(xy_um, yx_px, area.codes, grids, pixel_size_um)
+        described[name] = {"donor": whose, "counts": _counts(area.codes), "undivided": area.reason, "leakage": leakage}
+        if area.reason:
+            logger.warning("%s is wholly training: %s", name, area.reason)
+    on_sides = library.sides_of_donors(donor, [area.codes for area in areas])
+    _refuse_leaks(described, on_sides, scheme)
+    for name, area, table, target in zip(slide, areas, cells, splits, strict=True):
+        _write(target, table, area.codes)
+        described[name]["sha256"] = hash_file(target)
+    result = {
+        "scheme": scheme,
+        "seed": seed,
+        "asked": {"val": settings.val_share, "test": settings.test_share},
+        "donors": sides or {name: "+".join(on) for name, on in on_sides.items()},
+        "slides": described,
+        "counts": {name: sum(item["counts"][name] for item in described.values()) for name in library.SPLITS},
+        "leakage": _worst(described, on_sides),
+    }
+    write_json(summary, result)
+    inputs = {f"cells[{name}]": path for name, path in zip(slide, cells, strict=True)}
+    inputs |= {f"bundle[{name}]": path for name, path in zip(slide, bundle_report, strict=True)}
+    chosen = settings.model_dump(mode="json") | {"scales": grids}
+    code = code_digest("make_splits")
+    record("make_splits", outputs=[*splits, summary], inputs=inputs, params=chosen, code=code, seed=seed)
+
+
+def _grid_sizes(text: str) -> dict[str, int]:
+    """Return grid scale -> tile side in pixels."""
+    scales = [validate(Scale, values, "scales") for values in json.loads(text)]
+    sizes = {scale.name: scale.size_px for scale in scales if scale.size_px is not None}
+    if not sizes:
+        raise ConfigError("scales", "no grid scale is configured", "add one with unit: grid and its size_px")
+    return sizes
+
+
+def _check_lengths(slide: list[str], *others: list[Any]) -> None:
+    if any(len(other) != len(slide) for other in others):
+        raise ConfigError(
+            "make-splits",
+            f"{len(slide)} slides, but the other options are repeated {[len(other) for other in others]} times",
+            "give --donor, --tissue, --cells, --bundle-report and --splits once a slide, in one order",
+        )
+
+
+def _read_xy_um(path: Path) -> NDArray[np.float64]:
+    """Return the centres [n, 2] of a slide's cells."""
+    if not path.is_file():
+        raise InputError(path, "no such file", "run read_cells for this slide")
+    table = pq.read_table(path, columns=["x_um", "y_um"])
+    return np.column_stack([table["x_um"].to_numpy(), table["y_um"].to_numpy()]).astype(np.float64)
+
+
+def _write(target: Path, cells: Path, codes: NDArray[np.int8]) -> None:
+    cell_id = pq.read_table(cells, columns=["cell_id"])["cell_id"].to_numpy()
+    write_parquet(target, pd.DataFrame({"cell_id": cell_id, "split": np.array(library.SPLITS)[codes]}))
+
+
+def _counts(codes: NDArray[np.int8]) -> dict[str, int]:
+    return {name: int((codes == code).sum()) for code, name in enumerate(library.SPLITS)}
+
+
+def _leakage(
+    xy_um: NDArray[np.float64],
+    yx_px: NDArray[np.float64],
+    codes: NDArray[np.int8],
+    grids: dict[str, int],
+    pixel_size_um: float,
+) -> dict[str, Any]:
+    """Measure on the finished division what could leak."""
+    pairs = {
+        "test-train": (library.TEST, library.TRAIN),
+        "val-train": (library.VAL, library.TRAIN),
+        "test-val": (library.TEST, library.VAL),
+    }
+    return {
+        "tiles_shared": {name: library.shared_tiles(tile_of(yx_px, size), codes) for name, size in grids.items()},
+        "nearest_um": {name: library.nearest_um(xy_um, codes, *pair) for name, pair in pairs.items()},
+        "largest_tile_um": max(grids.values()) * pixel_size_um,
+    }
+
+
+def _refuse_leaks(described: dict[str, Any], on_sides: dict[str, list[str]], scheme: str) -> None:
+    if scheme == "donor":
+        library.check_sides(on_sides)
+    for name, item in described.items():
+        found = item["leakage"]
+        shared = {scale: n for scale, n in found["tiles_shared"].items() if n}
+        near = [f"{pair} {um:.1f} um" for pair, um in found["nearest_um"].items() if um is not None]
+        close = [um for um in found["nearest_um"].values() if um is not None and um <= found["largest_tile_um"]]
+        if shared or close:
+            raise InputError(
+                f"splits of {name}",
+                f"sides share tiles {shared} or lie too near ({', '.join(near)})",
+                "raise splits.block_tiles and run make_splits again",
+            )
+
+
+def _worst(described: dict[str, Any], on_sides: dict[str, list[str]]) -> dict[str, Any]:
+    """Sum the leakage check up over the cohort."""
+    distances = [um for item in described.values() for um in item["leakage"]["nearest_um"].values() if um is not None]
+    return {
+        "donors_on_two_sides": [donor for donor, on in on_sides.items() if len(on) > 1],
+        "tiles_shared": sum(sum(item["leakage"]["tiles_shared"].values()) for item in described.values()),
+        "nearest_um": min(distances, default=None),
+    }
