@@ -125,9 +125,7 @@ def _open(path: Path) -> Iterator[h5py.Group]:
 
 
 def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
-    stored, names, types = (
-        group[f"features/{key}"].asstr()[()].astype(object) for key in ("id", "name", "feature_type")
-    )
+    stored, names, types = (_text(path, group, f"features/{key}") for key in ("id", "name", "feature_type"))
     n_features, n_cells = (int(value) for value in group["shape"][()])
     n_entries = len(group["data"])
     sizes_agree = (
@@ -138,6 +136,8 @@ def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
     )
     if not sizes_agree:
         raise InputError(path, "the matrix's shape contradicts its features, barcodes or entries", _COPY_AGAIN)
+    if not n_cells:
+        raise InputError(path, "the matrix holds no cell", "check the run: its segmentation found nothing")
     is_gene = types == GENE
     if not is_gene.any():
         raise InputError(path, f'no feature has the type "{GENE}"', _AS_WRITTEN)
@@ -147,6 +147,13 @@ def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
     if doubled:
         raise InputError(path, f"{len(doubled)} gene ids occur more than once, such as {doubled[0]}", _AS_WRITTEN)
     return Features(n_cells=n_cells, n_entries=n_entries, gene_ids=ids, symbols=symbols, types=types)
+
+
+def _text(path: Path, group: h5py.Group, name: str) -> NDArray[np.object_]:
+    try:
+        return group[name].asstr()[()].astype(object)
+    except (TypeError, UnicodeDecodeError):
+        raise InputError(path, f"matrix/{name} is not text", _AS_WRITTEN) from None
 
 
 def _read_matrix(

@@ -1,0 +1,64 @@
+"""Known labels of a slide's cells: a csv with `cell_id` and any other columns."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pandas as pd
+
+from mistline.core.errors import InputError
+from mistline.xenium.cells import refuse_duplicates
+
+PREFIX = "label_"
+
+
+def read_labels(path: Path, cell_ids: pd.Index) -> pd.DataFrame:
+    """Read the labels of a slide.
+
+    Args:
+        path: the csv; an empty field is a missing label.
+        cell_ids: [n] ids of all cells of the bundle, kept or not.
+
+    Returns:
+        [n] rows in the order of `cell_ids`, one text column `label_<column>` each, None where there is no label.
+
+    Raises:
+        InputError: the file is missing or no csv, has no `cell_id` or nothing beside it, or names a cell twice or one
+            that is not in the bundle.
+    """
+    table = _read(path)
+    if "cell_id" not in table:
+        near = difflib.get_close_matches("cell_id", [str(name) for name in table.columns], n=1, cutoff=0.5)
+        raise InputError(
+            path,
+            f"no column cell_id (there are {', '.join(map(str, table.columns))})",
+            f"rename {near[0]} to cell_id" if near else "add a column cell_id with the ids of cells.parquet",
+        )
+    if len(table.columns) < 2:
+        raise InputError(path, "no column beside cell_id", "add a column of labels, such as cell_type")
+    if (table["cell_id"] == "").any():
+        raise InputError(path, "a row has no cell_id", "give every row the id of its cell")
+    ids = table["cell_id"].to_numpy(dtype=object)
+    refuse_duplicates(ids, path)
+    foreign = ids[cell_ids.get_indexer(pd.Index(ids)) < 0]
+    if len(foreign):
+        raise InputError(
+            path,
+            f"labels of {len(foreign)} ids that are no cell of the bundle, such as {min(foreign)!r}",
+            "use the ids of cells.parquet, or give the labels to the slide they belong to",
+        )
+    labels = table.set_index("cell_id").reindex(cell_ids).reset_index(drop=True).astype(object)
+    labels.columns = [f"{PREFIX}{name}" for name in labels.columns]
+    return labels.where(labels.notna() & (labels != ""), None)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "correct labels: of the slide in the config") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(
+            path, f"not a csv ({str(error).strip()})", "write comma-separated UTF-8 with a header"
+        ) from None
