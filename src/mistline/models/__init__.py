@@ -1,1 +1,15 @@
-"""The registry of models; listing it imports no torch."""
+"""The registry of models; listing it imports no torch.
+
+A model is a folder that offers
+
+* `params.py`: `Params`, its settings (a strict `Section`), torch-free;
+* `model.py`: `Model`, as `models/contract.py` describes it;
+* `README.md`: what it is, in a page.
+"""
+
+from __future__ import annotations
+
+REGISTRY = {
+    "pca": "mistline.models.pca",
+    "image": "mistline.models.image",
+}

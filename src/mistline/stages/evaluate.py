@@ -1,0 +1,69 @@
+"""Judge a model's embeddings on a task."""
+
+from __future__ import annotations
+
+import importlib
+import resource
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from threadpoolctl import threadpool_limits
+
+from mistline.config.base import load_section
+from mistline.core.errors import ConfigError
+from mistline.core.files import read_json, write_json
+from mistline.core.hashing import hash_json
+from mistline.core.provenance import record
+from mistline.tasks.files import FileInputs, SlideFiles
+from mistline.workflow.digest import code_digest
+from mistline.workflow.registry import check_protocol, find
+
+
+def run(
+    task: Annotated[str, typer.Option(help="Name in the registry of tasks.")],
+    protocol: Annotated[str, typer.Option(help="Way of judging, one of the task's.")],
+    model: Annotated[str, typer.Option(help="Name of the model's run, as in the tables.")],
+    seed: Annotated[int, typer.Option(help="Training seed of the model.")],
+    slide: Annotated[list[str], typer.Option(help="Names of the slides; repeated.")],
+    donor: Annotated[list[str], typer.Option(help="Donor of each slide; repeated.")],
+    embedding: Annotated[list[Path], typer.Option(help="Embedding (parquet) of each slide; repeated.")],
+    cells: Annotated[list[Path], typer.Option(help="cells.parquet of each slide; repeated.")],
+    counts: Annotated[list[Path], typer.Option(help="counts.h5ad of each slide; repeated.")],
+    splits: Annotated[list[Path], typer.Option(help="Split file of each slide; repeated.")],
+    manifest: Annotated[Path, typer.Option(help="The sealed dataset.")],
+    scores: Annotated[Path, typer.Option(help="Result (JSON) to write.")],
+    params: Annotated[str, typer.Option(help="Settings of the task, as JSON.")] = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+) -> None:
+    """Judge a model on a task."""
+    started = time.perf_counter()
+    module_name = find("tasks", task, "--task")
+    judge = importlib.import_module(module_name)
+    check_protocol(judge, task, protocol)
+    settings = load_section(judge.Params, params, f"tasks.{task}.params")
+    columns = (slide, donor, embedding, cells, counts, splits)
+    if len({len(column) for column in columns}) != 1:
+        raise ConfigError(
+            "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
+        )
+    files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
+    version = hash_json(read_json(manifest))
+    with threadpool_limits(limits=threads):
+        result = judge.evaluate(FileInputs(files, model, seed, version), settings, protocol)
+    about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
+    cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
+    write_json(scores, {**about, **result.to_json(), **cost})
+    record(
+        "evaluate",
+        outputs=[scores],
+        inputs={"manifest": manifest, **{f"embedding:{row.slide}": row.embedding for row in files}},
+        params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
+        code=code_digest("evaluate", module_name),
+        seed=seed,
+    )
+
+
+def _peak_mb() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)

@@ -1,0 +1,146 @@
+"""A slide's embedding on disk: one row a cell, and what made it, streamed in and out.
+
+Parquet with the columns `cell_id, e0, e1, ...` (float32); the file's schema carries, as JSON, which model, seed,
+weights and dataset version it was made from, so that a reader can refuse what does not belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mistline.core.errors import InputError
+from mistline.core.files import atomic_path
+
+_KEY = b"mistline"
+_REMEDY = "run embed again"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an embedding was made from.
+
+    Args:
+        model: name of the run, as in the tables.
+        seed: its training seed.
+        model_sha256: hash of its weights file.
+        dataset_version: hash of the manifest.
+    """
+
+    model: str
+    seed: int
+    model_sha256: str
+    dataset_version: str
+
+
+class EmbeddingWriter:
+    """Append blocks of rows; the file appears when the block succeeds.
+
+    Args:
+        path: the parquet file.
+        origin: what the rows are made from.
+    """
+
+    def __init__(self, path: Path, origin: Origin) -> None:
+        self._atomic: AbstractContextManager[Path] = atomic_path(path)
+        self._path = path
+        self._origin = origin
+        self._writer: Any = None
+
+    def __enter__(self) -> EmbeddingWriter:
+        self._part = self._atomic.__enter__()
+        return self
+
+    def put(self, cell_ids: Sequence[str], rows: NDArray[np.float32]) -> None:
+        """Append rows.
+
+        Args:
+            cell_ids: n ids.
+            rows: [n, D].
+
+        Raises:
+            InputError: a row holds a value that is not finite; names the cell.
+        """
+        _refuse_non_finite(self._path, cell_ids, rows)
+        columns = {"cell_id": pa.array(list(cell_ids), pa.string())}
+        columns |= {f"e{i}": pa.array(np.ascontiguousarray(rows[:, i], dtype=np.float32)) for i in range(rows.shape[1])}
+        about = {_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
+        table = pa.table(columns).replace_schema_metadata(about)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._part, table.schema, compression="zstd")
+        self._writer.write_table(table)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        elif kind is None:
+            nothing = InputError(self._path, "no cell to embed", "leave this slide out")
+            self._atomic.__exit__(InputError, nothing, None)
+            raise nothing
+        self._atomic.__exit__(kind, error, trace)
+
+
+def read_origin(path: Path) -> Origin:
+    """Read what an embedding was made from.
+
+    Raises:
+        InputError: the file is missing, damaged or carries no origin.
+    """
+    about = (_open(path).schema_arrow.metadata or {}).get(_KEY)
+    if about is None:
+        raise InputError(path, "does not say which model and dataset it was made from", _REMEDY)
+    return Origin(**json.loads(about))
+
+
+def read_blocks(path: Path) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
+    """Yield (cell ids [n], rows [n, D]) in the order of the file.
+
+    Raises:
+        InputError: the file is missing or damaged, or a value is not finite; names the cell.
+    """
+    file = _open(path)
+    for number in range(file.num_row_groups):
+        table = file.read_row_group(number)
+        ids = np.array(table.column("cell_id").to_pylist(), dtype=np.str_)
+        names = [name for name in table.column_names if name != "cell_id"]
+        rows = np.column_stack([table.column(name).to_numpy() for name in names]).astype(np.float32, copy=False)
+        _refuse_non_finite(path, ids, rows)
+        yield ids, rows
+
+
+def read_embedding(path: Path) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
+    """Return a slide's (cell ids [n], rows [n, D]) at once; raises as `read_blocks`."""
+    blocks = list(read_blocks(path))
+    if not blocks:
+        raise InputError(path, "the file has no row", _REMEDY)
+    return np.concatenate([ids for ids, _ in blocks]), np.concatenate([rows for _, rows in blocks])
+
+
+def _open(path: Path) -> Any:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "run embed") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(path, f"not a readable parquet file ({error})", _REMEDY) from None
+
+
+def _refuse_non_finite(path: Path, cell_ids: Sequence[str] | NDArray[np.str_], rows: NDArray[np.float32]) -> None:
+    bad = ~np.isfinite(rows).all(axis=1)
+    if bad.any():
+        first = cell_ids[int(np.argmax(bad))]
+        raise InputError(
+            path, f"the embedding of cell {first} is not finite ({int(bad.sum())} such cells)", "train the model again"
+        )

@@ -1,0 +1,130 @@
+"""The trivial baselines that every table prints beside the models.
+
+Representations take the place of the embedding and are judged in exactly the same way. What is fitted is
+fitted on training cells only.
+
+A control is asked for a table of cells and answers [n, D].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.decomposition import PCA
+
+from mistline.core.errors import InputError
+from mistline.core.seeds import generator
+from mistline.tasks.base import Inputs
+
+N_COMPONENTS = 50
+MAX_GENES = 2000  # the most variable ones among training cells; panels have fewer
+MAX_FIT_CELLS = 20_000
+_SLIDE_GAP = 2.0  # slides are laid side by side, this many widths apart, so that places of two slides never meet
+
+DESCRIPTIONS = {
+    "coordinates": "the place of the cell alone",
+    "log_counts": f"log1p of depth-normalised counts, at most {MAX_GENES} genes",
+    "pca": f"{N_COMPONENTS} principal components of log_counts, fitted on at most {MAX_FIT_CELLS} training cells",
+    "shuffled": "the model's own rows, dealt to other cells",
+    "one_cluster": "all cells together",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LogCounts:
+    """Log-normalised counts with genes and depth decided on training cells.
+
+    Args:
+        genes: ids, sorted.
+        depth: median counts of a training cell, which every cell is scaled to.
+    """
+
+    genes: tuple[str, ...]
+    depth: float
+
+    def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
+        """Scale [n, G] raw counts to the depth and take log1p; a cell without counts stays zero."""
+        totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+        scale = sparse.diags(self.depth / np.maximum(totals, 1.0))
+        return (scale @ counts.astype(np.float64)).log1p().tocsr().astype(np.float32)
+
+
+def representations(
+    inputs: Inputs, cells: pd.DataFrame, embedding: NDArray[np.float32], seed: int
+) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Return control -> how to compute its [n, D] rows for these cells; nothing is computed yet.
+
+    Args:
+        inputs: the files.
+        cells: the cells judged.
+        embedding: [n, D] the model's rows for them.
+        seed: of the evaluation.
+    """
+
+    @cache
+    def fitted() -> tuple[LogCounts, sparse.csr_matrix]:
+        return fit_log_counts(inputs, sample(inputs.cells("train"), MAX_FIT_CELLS, seed, "controls"))
+
+    @cache
+    def rows() -> sparse.csr_matrix:
+        return fitted()[0].of(inputs.counts(cells, fitted()[0].genes))
+
+    return {
+        "coordinates": lambda: coordinates(cells),
+        "log_counts": lambda: rows().toarray(),
+        "pca": lambda: principal_components(fitted()[1], rows()),
+        "shuffled": lambda: shuffled(embedding, seed),
+    }
+
+
+def sample(cells: pd.DataFrame, largest: int, seed: int, purpose: str) -> pd.DataFrame:
+    """Draw at most `largest` cells, kept in their order; all of them when there are no more."""
+    if len(cells) <= largest:
+        return cells.reset_index(drop=True)
+    chosen = generator(seed, "evaluate", purpose).choice(len(cells), size=largest, replace=False)
+    return cells.iloc[np.sort(chosen)].reset_index(drop=True)
+
+
+def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
+    """Return [n, 2] micrometres, slides side by side."""
+    xy_um = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    slide = pd.factorize(cells["slide"])[0]
+    step_um = _SLIDE_GAP * np.ptp(xy_um, axis=0).max()
+    xy_um = xy_um - xy_um.min(axis=0)
+    xy_um[:, 0] += slide * step_um
+    return xy_um.astype(np.float32)
+
+
+def shuffled(embedding: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Deal the rows to other cells."""
+    return embedding[generator(seed, "evaluate", "shuffled").permutation(len(embedding))]
+
+
+def principal_components(train: sparse.csr_matrix, rows: sparse.csr_matrix) -> NDArray[np.float32]:
+    """Fit on [m, G] training rows, and return [n, D] components of [n, G] rows."""
+    pca = PCA(n_components=min(N_COMPONENTS, *train.shape), svd_solver="covariance_eigh").fit(train.astype(np.float64))
+    return pca.transform(rows.astype(np.float64)).astype(np.float32)
+
+
+def fit_log_counts(inputs: Inputs, train: pd.DataFrame) -> tuple[LogCounts, sparse.csr_matrix]:
+    """Choose genes and depth on training cells; return them with the training cells' own rows."""
+    genes = inputs.common_genes()
+    if not genes:
+        raise InputError("counts", "no gene is measured on every slide", "evaluate slides of one panel together")
+    if train.empty:
+        raise InputError("splits", "no training cell", "look at splits.json")
+    counts = inputs.counts(train, genes)
+    depth = float(np.median(np.asarray(counts.sum(axis=1))))
+    rows = LogCounts(genes, max(depth, 1.0)).of(counts)
+    if len(genes) > MAX_GENES:
+        mean = np.asarray(rows.mean(axis=0)).ravel()
+        variance = np.asarray(rows.multiply(rows).mean(axis=0)).ravel() - mean**2
+        kept = np.sort(np.argsort(-variance, kind="stable")[:MAX_GENES])
+        return LogCounts(tuple(genes[i] for i in kept), max(depth, 1.0)), rows[:, kept]
+    return LogCounts(genes, max(depth, 1.0)), rows

@@ -1,0 +1,159 @@
+"""`Inputs` read from the files of the line, only the rows that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from mistline.core.errors import InputError
+from mistline.store.embeddings import Origin, read_embedding, read_origin
+
+
+@dataclass(frozen=True, slots=True)
+class SlideFiles:
+    """The files of one slide that tasks may read."""
+
+    slide: str
+    donor: str
+    embedding: Path
+    cells: Path
+    counts: Path
+    splits: Path
+
+
+class FileInputs:
+    """`Inputs` over files.
+
+    Args:
+        slides: the slides judged, in the order of the cohort.
+        model: name of the run judged.
+        seed: its training seed.
+        dataset_version: hash of the manifest the evaluation is of.
+
+    Raises:
+        InputError: an embedding was made from another dataset version, model or seed, or the weights differ
+            between slides.
+    """
+
+    def __init__(self, slides: Sequence[SlideFiles], model: str, seed: int, dataset_version: str) -> None:
+        self.slides = {item.slide: item for item in slides}
+        expected = {"dataset_version": dataset_version, "model": model, "seed": seed}
+        origins = [_checked_origin(item.embedding, expected) for item in slides]
+        if len({origin.model_sha256 for origin in origins}) > 1:
+            raise InputError(
+                slides[0].embedding.parent, "the slides are embedded with different weights", "run embed again"
+            )
+
+    def cells(self, *splits: str) -> pd.DataFrame:
+        """Return the cells of some splits; see `tasks.base.Inputs`."""
+        parts = [_read_cells(item, splits) for item in self.slides.values()]
+        return pd.concat(parts, ignore_index=True)
+
+    def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
+        """Return [n, D], a row for each given cell."""
+        cells = cells.reset_index(drop=True)
+        found: NDArray[np.float32] | None = None
+        for slide, part in cells.groupby("slide", sort=False):
+            item = self.slides[str(slide)]
+            block = _embedding_rows(item, part)
+            if found is None:
+                found = np.empty((len(cells), block.shape[1]), dtype=np.float32)
+            if block.shape[1] != found.shape[1]:
+                what = f"{block.shape[1]} dimensions, other slides have {found.shape[1]}"
+                raise InputError(item.embedding, what, "run embed again")
+            found[part.index.to_numpy()] = block
+        if found is None:
+            raise InputError("splits", "no cell is left to judge", "look at splits.json")
+        return found
+
+    def counts(self, cells: pd.DataFrame, genes: Sequence[str]) -> sparse.csr_matrix:
+        """Return [n, G] raw counts of these genes, a row for each given cell."""
+        cells = cells.reset_index(drop=True)
+        blocks, positions = [], []
+        for slide, part in cells.groupby("slide", sort=False):
+            blocks.append(_count_rows(self.slides[str(slide)], part, genes))
+            positions.append(part.index.to_numpy())
+        order = np.argsort(np.concatenate(positions), kind="stable")
+        return sparse.vstack(blocks, format="csr")[order]
+
+    def common_genes(self) -> tuple[str, ...]:
+        """Return the ids of the genes measured on every slide, sorted."""
+        panels = [set(_gene_ids(item.counts)) for item in self.slides.values()]
+        return tuple(sorted(set.intersection(*panels)))
+
+
+def _checked_origin(path: Path, expected: Mapping[str, str | int]) -> Origin:
+    origin = read_origin(path)
+    for field, want in expected.items():
+        have = getattr(origin, field)
+        if have != want:
+            what = f"made from another {field.replace('_', ' ')} ({have!r}, this evaluation is of {want!r})"
+            raise InputError(path, what, "run embed again")
+    return origin
+
+
+def _read_cells(item: SlideFiles, splits: Sequence[str]) -> pd.DataFrame:
+    cells, split = _table(item.cells), _table(item.splits)
+    if not np.array_equal(cells["cell_id"].to_numpy(), split["cell_id"].to_numpy()):
+        raise InputError(item.splits, f"its cells are not those of {item.cells.name}", "run make-splits again")
+    labels = [name for name in cells.columns if name.startswith("label_")]
+    table = cells[["cell_id", "x_um", "y_um", *labels]].assign(split=split["split"].to_numpy())
+    table.insert(0, "slide", item.slide)
+    table.insert(1, "donor", item.donor)
+    table.insert(2, "row", np.arange(len(table)))
+    return table[table["split"].isin(splits)]
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "run the stage that makes it") from None
+
+
+def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]:
+    ids, rows = read_embedding(item.embedding)
+    index = pd.Index(ids)
+    if not index.is_unique:
+        doubled = index[index.duplicated()][0]
+        raise InputError(item.embedding, f"cell {doubled} is embedded more than once", "run embed again")
+    position = index.get_indexer(part["cell_id"])
+    if (position < 0).any():
+        missing = part["cell_id"].to_numpy()[int(np.argmax(position < 0))]
+        raise InputError(item.embedding, f"cell {missing} has no embedding", "run embed again")
+    return rows[position]
+
+
+@cache
+def _gene_ids(path: Path) -> tuple[str, ...]:
+    store = anndata.read_h5ad(path, backed="r")
+    try:
+        return tuple(store.var_names.astype(str))
+    finally:
+        store.file.close()
+
+
+def _count_rows(item: SlideFiles, part: pd.DataFrame, genes: Sequence[str]) -> sparse.csr_matrix:
+    """Read rows from disk in rising order, then put them in the order asked for."""
+    rows = part["row"].to_numpy()
+    rising, back = np.unique(rows, return_inverse=True)
+    store = anndata.read_h5ad(item.counts, backed="r")
+    try:
+        if not np.array_equal(store.obs_names[rows].astype(str), part["cell_id"].to_numpy().astype(str)):
+            raise InputError(item.counts, f"its cells are not those of {item.cells.name}", "run read-cells again")
+        columns = store.var_names.get_indexer(list(genes))
+        block = sparse.csr_matrix(store.X[rising])
+    finally:
+        store.file.close()
+    if (columns < 0).any():
+        missing = genes[int(np.argmax(columns < 0))]
+        raise InputError(item.counts, f"gene {missing} is not measured here", "ask for common genes only")
+    return block[back][:, columns]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mistline.core.errors import InputError
+from mistline.store.embeddings import EmbeddingWriter, Origin, read_blocks, read_embedding, read_origin
+
+ORIGIN = Origin("pca", 3, "abc", "v1")
+
+
+def _write(path, blocks):
+    with EmbeddingWriter(path, ORIGIN) as writer:
+        for ids, rows in blocks:
+            writer.put(ids, rows)
+
+
+def _blocks():
+    rows = np.arange(12, dtype=np.float32).reshape(6, 2)
+    return [(["a", "b", "c", "d"], rows[:4]), (["e", "f"], rows[4:])]
+
+
+def test_blocks_come_back_with_their_origin(tmp_path):
+    path = tmp_path / "e.parquet"
+    _write(path, _blocks())
+    ids, rows = read_embedding(path)
+    assert list(ids) == list("abcdef")
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, np.arange(12).reshape(6, 2))
+    assert read_origin(path) == ORIGIN
+    assert [len(ids) for ids, _ in read_blocks(path)] == [4, 2]
+    assert pq.read_schema(path).names == ["cell_id", "e0", "e1"]
+
+
+def test_same_rows_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        _write(tmp_path / name, _blocks())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_names_the_cell_and_leaves_no_file(tmp_path, value):
+    rows = np.zeros((2, 3), dtype=np.float32)
+    rows[1, 2] = value
+    with pytest.raises(InputError, match="cell second is not finite"):
+        _write(tmp_path / "e.parquet", [(["first", "second"], rows)])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_row_is_an_error_and_leaves_no_file(tmp_path):
+    with pytest.raises(InputError, match="no cell to embed"):
+        _write(tmp_path / "e.parquet", [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_without_origin_and_a_damaged_file_are_refused(tmp_path):
+    path = tmp_path / "e.parquet"
+    pq.write_table(pa.table({"cell_id": ["a"], "e0": [1.0]}), path)
+    with pytest.raises(InputError, match="does not say which model"):
+        read_origin(path)
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match="not a readable parquet file"):
+        read_origin(path)

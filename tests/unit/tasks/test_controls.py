@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import numpy as np
+
+from mistline.tasks import controls
+
+
+def test_sample_is_seeded_and_keeps_order(cohort):
+    cohort.add("a", "d1")
+    cells = cohort.inputs().cells("test")
+    one, two = (controls.sample(cells, 30, 0, "x") for _ in range(2))
+    assert list(one["row"]) == sorted(one["row"]) == list(two["row"])
+    assert len(one) == 30
+    assert list(controls.sample(cells, 30, 1, "x")["row"]) != list(one["row"])
+
+
+def test_places_of_two_slides_never_meet(cohort):
+    cohort.add("a", "d1")
+    cohort.add("b", "d2")
+    cells = cohort.inputs().cells("test")
+    xy = controls.coordinates(cells)
+    first, second = xy[cells["slide"] == "a"], xy[cells["slide"] == "b"]
+    assert second[:, 0].min() - first[:, 0].max() > np.ptp(first[:, 0])
+
+
+def test_shuffled_rows_are_the_same_rows_elsewhere(cohort):
+    points = np.arange(40, dtype=np.float32)[:, None]
+    dealt = controls.shuffled(points, 0)
+    assert sorted(dealt.ravel()) == list(range(40))
+    assert (dealt != points).mean() > 0.8
+
+
+def test_fit_sees_training_cells_only(cohort):
+    item = cohort.add("a", "d1")
+    inputs = cohort.inputs()
+    train = inputs.cells("train")
+    fitted, rows = controls.fit_log_counts(inputs, train)
+    counts = inputs.counts(train, fitted.genes)
+    assert fitted.depth == np.median(np.asarray(counts.sum(axis=1)))
+    assert rows.shape == (len(train), 12)
+    # The counts of test cells may change as they like.
+    import anndata
+
+    table = anndata.read_h5ad(item.counts)
+    is_test = ~table.obs_names.isin(train["cell_id"])
+    table.X = table.X.toarray() * np.where(is_test, 7, 1)[:, None]
+    from scipy import sparse
+
+    table.X = sparse.csr_matrix(table.X)
+    table.write_h5ad(item.counts)
+    again, rows_again = controls.fit_log_counts(cohort.inputs(), train)
+    assert again == fitted
+    assert abs(rows - rows_again).max() == 0
+
+
+def test_depth_normalised_rows_share_their_total(cohort):
+    cohort.add("a", "d1")
+    inputs = cohort.inputs()
+    cells = inputs.cells("test")
+    fitted, _ = controls.fit_log_counts(inputs, inputs.cells("train"))
+    rows = fitted.of(inputs.counts(cells, fitted.genes))
+    np.testing.assert_allclose(np.expm1(rows.toarray()).sum(axis=1), fitted.depth, rtol=1e-4)

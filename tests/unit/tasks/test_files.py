@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from mistline.core.errors import InputError
+from mistline.store.embeddings import read_embedding
+
+
+def _ids(item) -> list[str]:
+    return list(pd.read_parquet(item.cells)["cell_id"])
+
+
+def test_rows_belong_to_the_cells_asked_for_in_any_order(cohort):
+    for name in "ab":
+        cohort.add(name, name)
+    inputs = cohort.inputs()
+    cells = inputs.cells("test").sample(frac=0.5, random_state=0)
+    rows = inputs.embedding(cells)
+    counts = inputs.counts(cells, ["g03", "g01"])
+    for i, (slide, row) in enumerate(zip(cells["slide"], cells["row"], strict=True)):
+        item = inputs.slides[slide]
+        np.testing.assert_array_equal(rows[i], read_embedding(item.embedding)[1][row])
+        import anndata
+
+        if i < 5:
+            whole = anndata.read_h5ad(item.counts)
+            np.testing.assert_array_equal(counts[i].toarray()[0], whole[row, ["g03", "g01"]].X.toarray()[0])
+
+
+def test_embedding_is_joined_by_id(cohort):
+    item = cohort.add("a", "d")
+    ids, rows = read_embedding(item.embedding)
+    before = cohort.inputs().embedding(cohort.inputs().cells("test"))
+    cohort.embed(item, list(ids[::-1]), rows[::-1])
+    np.testing.assert_array_equal(cohort.inputs().embedding(cohort.inputs().cells("test")), before)
+
+
+def test_nan_is_refused_with_the_cell(cohort, monkeypatch):
+    item = cohort.add("a", "d")
+    table = pq.read_table(item.embedding)
+    column = table.column("e1").to_numpy().copy()
+    column[4] = np.nan
+    import pyarrow as pa
+
+    pq.write_table(table.set_column(2, "e1", pa.array(column)), item.embedding)
+    inputs = cohort.inputs()
+    with pytest.raises(InputError, match="cell a-4 is not finite"):
+        inputs.embedding(inputs.cells("test"))
+
+
+def test_another_dataset_version_is_refused(cohort):
+    cohort.add("a", "d")
+    with pytest.raises(InputError, match="another dataset version"):
+        cohort.inputs(version="v2")
+
+
+def test_missing_and_doubled_cells_are_refused(cohort):
+    item = cohort.add("a", "d")
+    ids, rows = read_embedding(item.embedding)
+    cohort.embed(item, list(ids[:-1]), rows[:-1])
+    inputs = cohort.inputs()
+    with pytest.raises(InputError, match=f"cell {ids[-1]} has no embedding"):
+        inputs.embedding(inputs.cells("test"))
+    cohort.embed(item, [*ids, ids[0]], np.vstack([rows, rows[:1]]))
+    with pytest.raises(InputError, match=f"cell {ids[0]} is embedded more than once"):
+        inputs.embedding(inputs.cells("test"))
+
+
+def test_foreign_splits_are_refused(cohort):
+    item = cohort.add("a", "d")
+    table = pd.read_parquet(item.splits)
+    table.iloc[::-1].to_parquet(item.splits)
+    with pytest.raises(InputError, match="not those of cells"):
+        cohort.inputs().cells("test")
+
+
+def test_missing_file_names_itself(cohort):
+    item = cohort.add("a", "d")
+    item.embedding.unlink()
+    with pytest.raises(InputError, match="no such file"):
+        cohort.inputs()

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from mistline.config.models import ModelRun
+from mistline.config.slides import Slide
+from mistline.config.tasks import TaskRun
+from mistline.core.errors import ConfigError
+from mistline.workflow.registry import resolve_models, resolve_tasks
+
+SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
+LABELLED = (Slide(**SLIDE, labels="labels.csv"),)
+CLUSTERING = {"protocols": ("fixed_resolution",), "params": {"label": "cell_type"}}
+
+
+def test_defaults_are_filled_in_and_modules_cover_the_folder():
+    found = resolve_models({"mine": ModelRun(model="pca", params={"n_components": 7})})["mine"]
+    assert found.params.n_components == 7
+    assert set(found.modules) >= {"mistline.models.pca", "mistline.models.pca.params", "mistline.models.pca.model"}
+
+
+@pytest.mark.parametrize("room", ["models", "tasks"])
+def test_every_registered_name_resolves(room):
+    registry = importlib.import_module(f"mistline.{room}").REGISTRY
+    assert registry
+    if room == "models":
+        assert set(resolve_models({name: ModelRun(model=name) for name in registry})) == set(registry)
+    for name in registry if room == "tasks" else ():
+        task = importlib.import_module(registry[name])
+        assert task.PROTOCOLS
+        assert task.Params.model_config["extra"] == "forbid"
+
+
+def test_unknown_model_names_the_nearest_and_the_known():
+    with pytest.raises(
+        ConfigError, match=r"models.a.model: unknown model 'pac'; did you mean pca; known are image, pca"
+    ):
+        resolve_models({"a": ModelRun(model="pac")})
+
+
+def test_unknown_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"models.a.params.n_component: unknown key; did you mean n_components"):
+        resolve_models({"a": ModelRun(model="pca", params={"n_component": 3})})
+
+
+def test_unknown_task_and_protocol():
+    with pytest.raises(ConfigError, match="did you mean clustering"):
+        resolve_tasks({"clusterin": TaskRun(**CLUSTERING)}, LABELLED)
+    with pytest.raises(
+        ConfigError, match=r"tasks.clustering.protocols: unknown protocol 'oracel'; did you mean oracle"
+    ):
+        resolve_tasks({"clustering": TaskRun(**{**CLUSTERING, "protocols": ("oracel",)})}, LABELLED)
+
+
+def test_labels_are_required_somewhere():
+    with pytest.raises(ConfigError, match="no slide of this run has any"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, (Slide(**SLIDE),))
+
+
+def test_a_task_setting_that_is_missing():
+    with pytest.raises(ConfigError, match=r"tasks.clustering.params.label: this key is required"):
+        resolve_tasks({"clustering": TaskRun(protocols=("oracle",))}, LABELLED)
+
+
+def test_resolving_imports_nothing_heavy():
+    code = (
+        "import sys; from mistline.workflow.registry import *; from mistline.config.slides import Slide;"
+        f"resolve_models({{'a': ModelRun(model='pca'), 'b': ModelRun(model='image')}});"
+        f"resolve_tasks({{'clustering': TaskRun(**{CLUSTERING!r})}}, (Slide(**{SLIDE!r}, labels='x'),));"
+        "print(sorted({'torch', 'sklearn', 'pandas', 'anndata', 'scipy', 'igraph'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
