@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics.cluster import expected_mutual_information
 
 Tables = NDArray[np.int64]  # [R, K, L]
+_EXACT_ITEMS = 1_000_000  # replicates x cells up to which every replicate gets its own expectation
 
 
 def adjusted_rand(tables: Tables) -> NDArray[np.float64]:
@@ -29,9 +30,16 @@ def normalised_information(tables: Tables) -> NDArray[np.float64]:
 
 
 def adjusted_information(tables: Tables) -> NDArray[np.float64]:
-    """Return mutual information adjusted for chance, for each table."""
+    """Return mutual information adjusted for chance, for each table.
+
+    What chance gives depends on the margins alone. Among many replicates of a large table it hardly moves
+    (below 1e-3 here) and would cost 14 ms each, so it is taken from their mean table.
+    """
     information, mean_entropy = _information(tables)
-    expected = np.array([_expected_information(table) for table in tables])
+    if len(tables) > 1 and len(tables) * tables[0].sum() > _EXACT_ITEMS:
+        expected = np.array([_expected_information(np.rint(tables.mean(axis=0)))])
+    else:
+        expected = np.array([_expected_information(table) for table in tables])
     return _ratio(information - expected, mean_entropy - expected, where_zero=1.0)
 
 
@@ -59,7 +67,7 @@ def _information(tables: Tables) -> tuple[NDArray[np.float64], NDArray[np.float6
     return np.maximum(rows + columns - joint, 0.0), (rows + columns) / 2
 
 
-def _expected_information(table: NDArray[np.int64]) -> float:
+def _expected_information(table: NDArray[np.number]) -> float:
     # A resampled table may lose a cluster or a class; empty rows are no cluster.
     kept = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0].astype(np.int64)
     return float(expected_mutual_information(kept, int(kept.sum())))
