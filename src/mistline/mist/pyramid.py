@@ -1,0 +1,209 @@
+"""The 8-bit image as OME-Zarr 0.5: written band by band with its pyramid, read back as windows of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import ZstdCodec
+from zarr.errors import NodeNotFoundError
+
+from mistline.core.errors import InputError
+
+BAND_ROWS = 1024
+CHUNK_PX = 512
+_SHARD_COLUMNS = 8192
+_COARSEST_PX = 512
+_COLOURS = ("FFFFFF", "00FF00", "FF00FF", "FFFF00", "00FFFF", "FF0000", "0000FF")
+_AGAIN = "remove the image and run project_image again"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What the metadata of an image says.
+
+    Args:
+        name: the slide.
+        channels: names of the stains, in the order of the first axis.
+        shape_px: rows, columns of the full resolution.
+        pixel_size_um: micrometres a pixel of the full resolution.
+    """
+
+    name: str
+    channels: Sequence[str]
+    shape_px: tuple[int, int]
+    pixel_size_um: float
+
+
+def level_shapes(shape_px: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return rows, columns of every level: halved, rounded up, until the longer side is at most 512."""
+    shapes = [shape_px]
+    while max(shapes[-1]) > _COARSEST_PX:
+        rows, columns = shapes[-1]
+        shapes.append(((rows + 1) // 2, (columns + 1) // 2))
+    return shapes
+
+
+def create(folder: Path, description: Description) -> list[Any]:
+    """Create an empty pyramid; return its arrays uint8 [C, Y, X], full resolution first."""
+    group = zarr.create_group(store=folder, zarr_format=3, attributes={"ome": _metadata(description)})
+    return [
+        group.create_array(
+            name=str(level),
+            shape=(len(description.channels), *shape),
+            dtype="uint8",
+            chunks=(1, CHUNK_PX, CHUNK_PX),
+            shards=(1, *_shard_shape(shape)),
+            compressors=ZstdCodec(level=1, checksum=True),
+            fill_value=0,
+            dimension_names=("c", "y", "x"),
+            config={"write_empty_chunks": True},  # so that a lost file is told from a black one
+        )
+        for level, shape in enumerate(level_shapes(description.shape_px))
+    ]
+
+
+class LevelWriter:
+    """Take one channel's rows from top to bottom; write them and, halved, all coarser levels.
+
+    A level holds at most one band of its own rows, so that memory follows from the slide's width alone.
+
+    Args:
+        arrays: what `create` returned, from this level on.
+        channel: index of the channel.
+    """
+
+    def __init__(self, arrays: Sequence[Any], channel: int) -> None:
+        self._array, self._channel = arrays[0], channel
+        self._next = LevelWriter(arrays[1:], channel) if len(arrays) > 1 else None
+        self._buffer = np.empty((min(BAND_ROWS, self._array.shape[1]), self._array.shape[2]), dtype=np.uint8)
+        self._filled = 0
+        self._written = 0
+
+    def append(self, rows: NDArray[np.uint8]) -> None:
+        """Take the next rows [n, X]."""
+        while len(rows):
+            taken = min(len(rows), len(self._buffer) - self._filled)
+            self._buffer[self._filled : self._filled + taken] = rows[:taken]
+            self._filled += taken
+            rows = rows[taken:]
+            if self._filled == len(self._buffer):
+                self._flush()
+
+    def finish(self) -> None:
+        """Write what is left, on this level and all coarser ones."""
+        if self._filled:
+            self._flush()
+        if self._next is not None:
+            self._next.finish()
+
+    def _flush(self) -> None:
+        rows = self._buffer[: self._filled]
+        self._array[self._channel, self._written : self._written + self._filled] = rows
+        self._written += self._filled
+        self._filled = 0
+        if self._next is not None:
+            self._next.append(halved(rows))
+
+
+def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the mean of each 2 x 2 block, rounded half up; an odd last row or column counts double."""
+    rows, columns = pixels.shape
+    if rows % 2 or columns % 2:
+        pixels = np.pad(pixels, ((0, rows % 2), (0, columns % 2)), mode="edge")
+    total = pixels[0::2, 0::2].astype(np.uint16)
+    total += pixels[0::2, 1::2]
+    total += pixels[1::2, 0::2]
+    total += pixels[1::2, 1::2]
+    return ((total + 2) >> 2).astype(np.uint8)
+
+
+class RowWindow:
+    """Full-resolution rows on demand, going down the slide; rows already read and still needed are kept.
+
+    Args:
+        image: an OME-Zarr that `create` made.
+
+    Raises:
+        InputError: it is missing or incomplete.
+    """
+
+    def __init__(self, image: Path) -> None:
+        self._image = Path(image)
+        self._array: Any = _open_full(self._image)
+        self.n_channels, self.n_rows, self.n_columns = (int(size) for size in self._array.shape)
+        self._start = 0
+        self._held = np.empty((self.n_channels, 0, self.n_columns), dtype=np.uint8)
+
+    def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Return rows start .. stop - 1 as [C, stop - start, X]; both lie within the image, start <= stop.
+
+        Raises:
+            InputError: a chunk is damaged.
+        """
+        if start < self._start:  # going back up
+            self._start, self._held = start // CHUNK_PX * CHUNK_PX, self._held[:, :0]
+        end = self._start + self._held.shape[1]
+        if stop > end:
+            first = start // CHUNK_PX * CHUNK_PX
+            last = min(-(-stop // CHUNK_PX) * CHUNK_PX, self.n_rows)
+            kept = self._held[:, max(0, first - self._start) :]
+            read_from = max(first, end) if kept.shape[1] else first
+            self._held = np.concatenate([kept, self._read(read_from, last)], axis=1)
+            self._start = first
+        return self._held[:, start - self._start : stop - self._start]
+
+    def _read(self, start: int, stop: int) -> NDArray[np.uint8]:
+        try:
+            return np.asarray(self._array[:, start:stop])
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InputError(self._image, f"rows {start} to {stop} are damaged ({error})", _AGAIN) from error
+
+
+def _open_full(image: Path) -> Any:
+    try:
+        array = zarr.open_array(store=image, path="0", mode="r", zarr_format=3)
+    except (FileNotFoundError, NodeNotFoundError):
+        raise InputError(image, "no such image", "run project_image for this slide") from None
+    except (ValueError, KeyError) as error:
+        raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
+    missing = array.nshards - len(list(image.glob("0/c/*/*/*")))
+    if missing:
+        raise InputError(image, f"{missing} of {array.nshards} files of its full resolution are missing", _AGAIN)
+    return array
+
+
+def _shard_shape(shape: tuple[int, int]) -> tuple[int, int]:
+    rows, columns = (-(-size // CHUNK_PX) * CHUNK_PX for size in shape)
+    return min(BAND_ROWS, rows), min(_SHARD_COLUMNS, columns)
+
+
+def _metadata(description: Description) -> dict[str, Any]:
+    """Return the `ome` attributes of NGFF 0.5."""
+    spaces = [{"name": name, "type": "space", "unit": "micrometer"} for name in ("y", "x")]
+    datasets = []
+    for level in range(len(level_shapes(description.shape_px))):
+        scale_um = description.pixel_size_um * 2**level
+        transform = {"type": "scale", "scale": [1.0, scale_um, scale_um]}
+        datasets.append({"path": str(level), "coordinateTransformations": [transform]})
+    channels = [
+        {
+            "label": name,
+            "active": index == 0,
+            "color": _COLOURS[index % len(_COLOURS)],
+            "window": {"min": 0, "max": 255, "start": 0, "end": 255},
+        }
+        for index, name in enumerate(description.channels)
+    ]
+    multiscale = {
+        "name": description.name,
+        "type": "mean",
+        "axes": [{"name": "c", "type": "channel"}, *spaces],
+        "datasets": datasets,
+    }
+    return {"version": "0.5", "multiscales": [multiscale], "omero": {"channels": channels}}
