@@ -57,7 +57,9 @@ def decode_pairs(pairs: NDArray[np.integer], where: str) -> Ids:
     """
     if pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise InputError(where, f"cell ids of shape {list(pairs.shape)} and type {pairs.dtype}", _REMEDY)
-    if pairs.size and (pairs.min() < 0 or pairs.max() > np.iinfo(np.uint32).max):
+    if not pairs.size:
+        return np.empty(0, dtype=object)
+    if pairs.min() < 0 or pairs.max() > np.iinfo(np.uint32).max:
         raise InputError(where, "a cell id does not fit 32 bits", _REMEDY)
     prefix = np.ascontiguousarray(pairs[:, 0], dtype=np.uint32)
     nibbles = (prefix[:, None] >> _SHIFTS) & np.uint32(0xF)  # [n, 8]
@@ -72,6 +74,8 @@ def encode_pairs(ids: Ids, where: str) -> NDArray[np.uint32]:
     Raises:
         InputError: an id is not 8 letters a to p, a dash and a number.
     """
+    if not len(ids):
+        return np.empty((0, 2), dtype=np.uint32)
     text = np.asarray(ids, dtype=str)
     head, dash, tail = np.strings.partition(text, "-")
     good = (np.strings.str_len(head) == _DIGITS) & (dash == "-") & np.strings.isdecimal(tail)
