@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
@@ -33,11 +34,11 @@ SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 
-# Jobs use this interpreter and this checkout, whatever the caller's PATH and installation.
-shell.prefix(
-    f'set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
-    f" PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
-)
+# Jobs use this checkout and, unless --sdm conda gives them another, this interpreter: whatever the caller's PATH.
+PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
+if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
+    PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
+shell.prefix(PREFIX)
 
 
 wildcard_constraints:

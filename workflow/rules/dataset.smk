@@ -10,6 +10,8 @@ rule check_bundle:
         "results/logs/check_bundle/{slide}.log",
     benchmark:
         "results/benchmarks/check_bundle/{slide}.tsv"
+    conda:
+        "mistline"
     resources:
         mem_mb=memory("check_bundle"),
         runtime=20,
@@ -36,6 +38,8 @@ rule project_image:
         "results/logs/project_image/{slide}.log",
     benchmark:
         "results/benchmarks/project_image/{slide}.tsv"
+    conda:
+        "mistline"
     threads: 4
     resources:
         mem_mb=memory("project_image"),
@@ -62,6 +66,8 @@ rule read_cells:
         "results/logs/read_cells/{slide}.log",
     benchmark:
         "results/benchmarks/read_cells/{slide}.tsv"
+    conda:
+        "mistline"
     resources:
         mem_mb=memory("read_cells"),
         runtime=60,
@@ -89,6 +95,8 @@ rule cut_crops:
         "results/logs/cut_crops/{slide}.log",
     benchmark:
         "results/benchmarks/cut_crops/{slide}.tsv"
+    conda:
+        "mistline"
     threads: 2
     resources:
         mem_mb=memory("cut_crops"),
@@ -118,6 +126,8 @@ rule cut_tiles:
         "results/logs/cut_tiles/{slide}.{scale}.log",
     benchmark:
         "results/benchmarks/cut_tiles/{slide}.{scale}.tsv"
+    conda:
+        "mistline"
     threads: 2
     resources:
         mem_mb=memory("cut_tiles"),
@@ -145,6 +155,8 @@ rule make_splits:
         "results/logs/make_splits.log",
     benchmark:
         "results/benchmarks/make_splits.tsv"
+    conda:
+        "mistline"
     resources:
         mem_mb=memory("make_splits"),
         runtime=60,
@@ -177,6 +189,8 @@ rule fit_metacells:
         "results/logs/fit_metacells.log",
     benchmark:
         "results/benchmarks/fit_metacells.tsv"
+    conda:
+        "mistline"
     threads: 8
     resources:
         mem_mb=memory("fit_metacells"),
@@ -206,6 +220,8 @@ rule assign_metacells:
         "results/logs/assign_metacells/{slide}.log",
     benchmark:
         "results/benchmarks/assign_metacells/{slide}.tsv"
+    conda:
+        "mistline"
     threads: 2
     resources:
         mem_mb=memory("assign_metacells"),
@@ -234,6 +250,8 @@ rule seal_dataset:
         "results/logs/seal_dataset.log",
     benchmark:
         "results/benchmarks/seal_dataset.tsv"
+    conda:
+        "mistline"
     resources:
         mem_mb=memory("seal_dataset"),
         runtime=120,

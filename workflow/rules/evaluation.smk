@@ -16,6 +16,8 @@ rule evaluate:
         "results/logs/evaluate/{task}.{protocol}.{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/evaluate/{task}.{protocol}.{model}.seed-{seed}.tsv"
+    conda:
+        "mistline"
     threads: 2
     resources:
         mem_mb=memory("evaluate"),

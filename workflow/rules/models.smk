@@ -14,6 +14,8 @@ rule train:
         "results/logs/train/{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
+    conda:
+        "mistline"
     threads: 8
     resources:
         gpu=1,
@@ -43,6 +45,8 @@ rule embed:
         "results/logs/embed/{model}.seed-{seed}.{slide}.log",
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
+    conda:
+        "mistline"
     threads: 4
     resources:
         gpu=1,

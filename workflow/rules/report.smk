@@ -27,6 +27,8 @@ rule report:
         "results/logs/report.log",
     benchmark:
         "results/benchmarks/report.tsv"
+    conda:
+        "mistline"
     resources:
         mem_mb=memory("report"),
         runtime=60,
