@@ -1,0 +1,27 @@
+"""Synthetic Xenium bundles with known truth, in every layout of the instrument's software.
+
+    from mistline.xenium.toy import ToySlide, write_bundle
+    truth = write_bundle(Path("bundle"), ToySlide(layout="3.0", n_cells=300), labels=Path("labels.csv"))
+
+What is true (also in the cohort's `truth.json`):
+
+- Four tissue domains lie as wavy rings (core, margin, stroma, follicle), follicles also as islands in the stroma.
+- Eight cell types mix by domain; six marker genes each (`TUMOU1`, ...), three genes a domain (`DOMCORE1`, ...).
+- Macrophages come in patches and send LIGAND1. Tumour cells within 60 um of one have four times the
+  TARGET1..TARGET4 of the others.
+- The nucleus is drawn from the cell's own counts: NUCSIZE -> size, NUCECC -> eccentricity, NUCBRI -> brightness, by the
+  rising functions of `cells.py`. Their means differ between types, so an image tells something of the type.
+- A donor has its own gene factors, gain of the image and mixture of types; slides of a donor share them.
+- One cell of each slide from 2.0 on has two nuclei (each 0.7 of the length); about 1 in 100 has none. Earlier layouts
+  know one nucleus a cell.
+- Cells at the edge reach beyond the image; images are not square; the panel of a slide can hold add-on genes.
+- Counts of `transcripts.parquet` (in cells, qv >= 20) add up to the matrix, and those to `cells.parquet`.
+- The maximum over the z-stack is `morphology_mip` where a layout has it.
+
+Blocks of about 370 cells are made each from a seed of its own and forgotten again, so memory does not grow with the slide.
+"""
+
+from mistline.xenium.toy.bundle import write_bundle
+from mistline.xenium.toy.settings import LAYOUTS, STAINS, ToySlide
+
+__all__ = ["LAYOUTS", "STAINS", "ToySlide", "write_bundle"]
