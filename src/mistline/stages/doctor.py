@@ -18,8 +18,9 @@ import typer
 
 PACKAGES = (
     "anndata", "faiss-cpu", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
-    "opencv-python-headless", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "scanpy", "scikit-learn", "scipy",
-    "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch", "typer", "zarr",
+    "opencv-python-headless", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors", "scanpy",
+    "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch",
+    "typer", "zarr",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("spatialdata", "spatialdata-io")
 MIN_MEMORY_GB = 4

@@ -80,22 +80,22 @@ def check(bundle: Path, channels: Sequence[str]) -> dict[str, Any]:
 
 
 def require_whole_tiff(path: Path) -> None:
-    """Check that every tile a TIFF's full-resolution pages announce lies within the file.
+    """Check that every tile a TIFF announces, those of its pyramid included, lies within the file.
 
     Raises:
         InputError: the file ends too early.
     """
     size = path.stat().st_size
     with tifffile.TiffFile(path) as file:
-        for page in file.pages:
-            page = page.aspage()
-            ends = np.add(page.dataoffsets, page.databytecounts)
-            if ends.size and int(ends.max()) > size:
-                raise InputError(
-                    path,
-                    f"truncated: its pixels reach to byte {int(ends.max())}, the file ends at {size}",
-                    "copy it again from the run's output bundle",
-                )
+        full = [page.aspage() for page in file.pages]
+        reduced = [level.aspage() for page in full if page.subifds for level in page.pages]
+        end = max(int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in [*full, *reduced])
+    if end > size:
+        raise InputError(
+            path,
+            f"truncated: its pixels reach to byte {end}, the file ends at {size}",
+            "copy it again from the run's output bundle",
+        )
 
 
 def _require_rows(path: Path) -> None:
