@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from mistline.config.base import Section
+from mistline.config.base import Section, validate
+from mistline.core.errors import ConfigError
 
 
 class Scale(Section):
@@ -30,3 +32,18 @@ DEFAULT_SCALES = (
     Scale(name="niche", unit="grid", size_px=256),
     Scale(name="region", unit="grid", size_px=1024),
 )
+
+
+def load_scales(text: str) -> tuple[Scale, ...]:
+    """Check the JSON list a stage received through `--scales`.
+
+    Raises:
+        ConfigError: not a list, or a scale has an unknown key or a wrong value.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("scales", f"not valid JSON ({error})", "pass the section as one JSON list") from None
+    if not isinstance(values, list):
+        raise ConfigError("scales", "not a list", "pass the section as one JSON list")
+    return tuple(validate(Scale, value, f"scales.{number}") for number, value in enumerate(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,21 +142,21 @@ class RowWindow:
         self._held = np.empty((self.n_channels, 0, self.n_columns), dtype=np.uint8)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Return rows start .. stop - 1 as [C, stop - start, X]; both lie within the image, start <= stop.
+        """Return rows start .. stop - 1 as [C, stop - start, X]; `start` never goes back up, `stop` may.
 
         Raises:
             InputError: a chunk is damaged.
         """
-        if start < self._start:  # going back up
-            self._start, self._held = start // CHUNK_PX * CHUNK_PX, self._held[:, :0]
+        if not self._start <= start <= stop <= self.n_rows:
+            raise ValueError(f"rows {start} to {stop} of {self.n_rows}, held from {self._start} on")
+        first = start // CHUNK_PX * CHUNK_PX
         end = self._start + self._held.shape[1]
+        if first > self._start:
+            self._held = self._held[:, first - self._start :].copy()  # lets go of the rows above
+            self._start, end = first, max(first, end)
         if stop > end:
-            first = start // CHUNK_PX * CHUNK_PX
             last = min(-(-stop // CHUNK_PX) * CHUNK_PX, self.n_rows)
-            kept = self._held[:, max(0, first - self._start) :]
-            read_from = max(first, end) if kept.shape[1] else first
-            self._held = np.concatenate([kept, self._read(read_from, last)], axis=1)
-            self._start = first
+            self._held = np.concatenate([self._held, self._read(end, last)], axis=1)
         return self._held[:, start - self._start : stop - self._start]
 
     def _read(self, start: int, stop: int) -> NDArray[np.uint8]:
@@ -172,9 +173,10 @@ def _open_full(image: Path) -> Any:
         raise InputError(image, "no such image", "run project_image for this slide") from None
     except (ValueError, KeyError) as error:
         raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
-    missing = array.nshards - len(list(image.glob("0/c/*/*/*")))
+    written = math.prod(-(-size // step) for size, step in zip(array.shape, array.shards, strict=True))
+    missing = written - len(list(image.glob("0/c/*/*/*")))  # zarr would read a lost file as black
     if missing:
-        raise InputError(image, f"{missing} of {array.nshards} files of its full resolution are missing", _AGAIN)
+        raise InputError(image, f"{missing} of {written} files of its full resolution are missing", _AGAIN)
     return array
 
 

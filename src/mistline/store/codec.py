@@ -61,8 +61,9 @@ def encode(
         raise ValueError(f"a record's image is uint8 [C, H, W], not {image.dtype} {image.shape}")
     if gene_index.shape != gene_count.shape or gene_index.ndim != 1:
         raise ValueError(f"gene_index {gene_index.shape} and gene_count {gene_count.shape} must be equally long rows")
-    top = _checked_maximum(gene_index, gene_count)
-    wide = top > 0xFFFF
+    if gene_index.dtype != np.uint16:
+        _require_range(gene_index, MAX_GENES - 1, "gene index")
+    wide = gene_count.dtype != np.uint16 and _require_range(gene_count, 0x7FFFFFFF, "gene count") > 0xFFFF
     pixels = _ZSTD.compress(np.ascontiguousarray(image).data, asbytes=True)
     fields = _FIELDS.pack(MAGIC, VERSION, wide, *image.shape, gene_index.size, len(pixels))
     body = b"".join((pixels, gene_index.astype("<u2").tobytes(), gene_count.astype("<u4" if wide else "<u2").tobytes()))
@@ -97,15 +98,13 @@ def decode(data: bytes | memoryview, where: str = "record") -> Record:
     )
 
 
-def _checked_maximum(gene_index: NDArray[np.integer[Any]], gene_count: NDArray[np.integer[Any]]) -> int:
-    """Return the largest count, after checking that every number fits its field."""
-    if not gene_index.size:
+def _require_range(values: NDArray[np.integer[Any]], most: int, what: str) -> int:
+    """Return the largest value, after checking that all lie in 0 .. most."""
+    if not values.size:
         return 0
-    top = int(gene_count.max())
-    if int(gene_index.min()) < 0 or int(gene_index.max()) >= MAX_GENES:
-        raise ValueError(f"a gene index lies outside 0 .. {MAX_GENES - 1}")
-    if int(gene_count.min()) < 0 or top > 0x7FFFFFFF:
-        raise ValueError("a gene count is negative or above 2**31 - 1")
+    top = int(values.max())
+    if int(values.min()) < 0 or top > most:
+        raise ValueError(f"a {what} lies outside 0 .. {most}")
     return top
 
 
