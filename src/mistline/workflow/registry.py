@@ -47,7 +47,7 @@ def resolve_models(runs: Mapping[str, ModelRun]) -> dict[str, Resolved]:
     for name, run in runs.items():
         package = find("models", run.model, f"models.{name}.model")
         params = importlib.import_module(f"{package}.params").Params
-        found[name] = Resolved(validate(params, run.params, f"models.{name}.params"), _folder_modules(package))
+        found[name] = Resolved(validate(params, run.params, f"models.{name}.params"), folder_modules(package))
     return found
 
 
@@ -111,7 +111,7 @@ def unknown(where: str, kind: str, name: str, known: Mapping[str, Any]) -> Confi
     return ConfigError(where, f"unknown {kind} {name!r}", remedy)
 
 
-def _folder_modules(package: str) -> tuple[str, ...]:
+def folder_modules(package: str) -> tuple[str, ...]:
     """Return a model's package and every module in its folder, found without importing them."""
     parts = package.split(".")[1:]
     folder = Path(__file__).resolve().parents[1].joinpath(*parts)

@@ -1,7 +1,8 @@
-"""A small cohort on disk with planted types: what the tasks read, and nothing else."""
+"""What rooms share: a dataset in memory (`models.contract.Source`), and a small cohort on disk for the tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,54 @@ from mistline.tasks.files import FileInputs, SlideFiles
 
 N_TYPES = 4
 N_GENES = 12
+
+
+class MemorySource:
+    """Cells of planted types: each type has its own genes and its own size and brightness of nucleus."""
+
+    channels = ("DAPI",)
+
+    def __init__(self, n: int = 120, n_genes: int = 20, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.kind = rng.integers(0, N_TYPES, n)
+        self.genes = tuple(f"ENSG{i:04d}" for i in range(n_genes))
+        self.common_genes = self.genes[:-2]  # the last two are missing on some slide
+        rate = 1 + 15 * (np.arange(n_genes) % N_TYPES == np.arange(N_TYPES)[:, None])
+        self.counts = rng.poisson(rate[self.kind]).astype(np.int32)
+        self.side_um = 5 + 3 * self.kind + rng.uniform(0, 1, n)
+        yx = np.mgrid[-1:1:32j, -1:1:32j]
+        radius = np.hypot(*yx)[None] / rng.uniform(0.7, 0.9, n)[:, None, None]
+        light = np.clip(1.2 - radius, 0, 1) * (90 + 45 * self.kind)[:, None, None] + rng.uniform(0, 20, (n, 32, 32))
+        self.image = light.astype(np.uint8)[:, None]
+        self.reads = 0
+
+    def count(self, scale: str = "cell") -> int:
+        return len(self.kind)
+
+    def batches(self, needs, shuffle: int | None = None) -> Iterator:
+        import torch
+
+        from mistline.models.contract import Batch, Genes
+
+        self.reads += 1
+        rows = np.arange(len(self.kind))
+        if shuffle is not None:
+            rows = np.random.default_rng(shuffle).permutation(rows)
+        for start in range(0, len(rows), needs.batch_size):
+            part = rows[start : start + needs.batch_size]
+            yield Batch(
+                slide=["s"] * len(part),
+                record_id=[f"cell-{i}" for i in part],
+                xy_um=torch.zeros(len(part), 2),
+                side_um=torch.tensor(self.side_um[part], dtype=torch.float32),
+                image=torch.tensor(self.image[part]) if needs.image_size else None,
+                genes=Genes(dense=torch.tensor(self.counts[part])) if needs.genes == "dense" else None,
+            )
+
+
+@pytest.fixture
+def memory_source() -> Callable[..., MemorySource]:
+    return MemorySource
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""PCA of plain image features: the baseline of morphology."""

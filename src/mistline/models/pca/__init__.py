@@ -1,0 +1,1 @@
+"""PCA of log-normalised counts: the baseline of expression."""

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mistline.core.errors import ConfigError, InputError
+from mistline.core.hashing import hash_json
+from mistline.core.provenance import sidecar
+from mistline.stages import evaluate
+
+PARAMS = json.dumps({"label": "cell_type", "bootstrap": 100})
+MANIFEST = {"slides": ["a", "b"]}
+
+
+@pytest.fixture
+def options(cohort, tmp_path):
+    items = [cohort.add("a", "d1"), cohort.add("b", "d2")]
+    for item in items:
+        from mistline.store.embeddings import read_embedding
+
+        ids, rows = read_embedding(item.embedding)
+        cohort.embed(item, list(ids), rows, hash_json(MANIFEST))
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps(MANIFEST))
+    columns = {name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__}
+    return {
+        **columns,
+        "task": "clustering",
+        "protocol": "fixed_resolution",
+        "model": "good",
+        "seed": 0,
+        "manifest": manifest,
+        "scores": tmp_path / "evaluation" / "good.seed-0.json",
+        "params": PARAMS,
+    }
+
+
+def test_json_is_the_contract(options):
+    evaluate.run(**options)
+    found = json.loads(options["scores"].read_text())
+    assert set(found) == {
+        *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
+        *("metrics", "controls", "settings", "seconds", "peak_mb"),
+    }
+    assert found["dataset_version"] == hash_json(MANIFEST)
+    assert set(found["metrics"]) == {"ari", "nmi", "ami"}
+    assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "shuffled", "one_cluster"}
+    for metrics in (found["metrics"], *found["controls"].values()):
+        assert all(set(estimate) == {"value", "low", "high"} for estimate in metrics.values())
+    assert found["seconds"] > 0
+    assert found["peak_mb"] > 10
+    assert json.loads(sidecar(options["scores"]).read_text())["stage"] == "evaluate"
+
+
+def test_scores_do_not_depend_on_the_threads(options):
+    found = []
+    for threads in (1, 2):
+        evaluate.run(**options, threads=threads)
+        values = json.loads(options["scores"].read_text())
+        found.append((values["metrics"], values["controls"], values["settings"]))
+    assert found[0] == found[1]
+
+
+def test_another_dataset_is_refused_and_nothing_written(options):
+    options["manifest"].write_text('{"slides": ["other"]}')
+    with pytest.raises(InputError, match="another dataset version"):
+        evaluate.run(**options)
+    assert not options["scores"].exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "clusterings"}, "did you mean clustering"),
+        ({"protocol": "oracel"}, "did you mean oracle"),
+        ({"params": '{"label": "cell_type", "resolutio": 1}'}, "did you mean resolution"),
+        ({"donor": ["d1"]}, "not equally many"),
+    ],
+)
+def test_wrong_options_are_one_sentence(options, change, message):
+    with pytest.raises(ConfigError, match=message):
+        evaluate.run(**{**options, **change})
