@@ -10,6 +10,7 @@ from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
 from mistline.core.errors import ConfigError
+from mistline.workflow.digest import reachable
 from mistline.workflow.registry import resolve_models, resolve_tasks
 
 SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
@@ -75,3 +76,24 @@ def test_resolving_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("stage", ["train", "embed"])
+def test_another_model_or_a_new_line_of_the_registry_reruns_nothing(stage):
+    modules = resolve_models({"a": ModelRun(model="pca")})["a"].modules
+    seen = reachable(f"mistline.stages.{stage}", *modules)
+    assert "mistline.models.moments" in seen
+    assert not {"mistline.models", "mistline.tasks"} & seen
+    assert not any(module.startswith("mistline.models.image") for module in seen)
+
+
+def test_a_task_reaches_what_it_imports_late():
+    (module,) = resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED)["clustering"].modules
+    seen = reachable("mistline.stages.evaluate", module)
+    assert seen >= {
+        "mistline.tasks.leiden",
+        "mistline.tasks.agreement",
+        "mistline.tasks.controls",
+        "mistline.tasks.stats",
+    }
+    assert "mistline.tasks" not in seen
