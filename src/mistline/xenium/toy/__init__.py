@@ -18,7 +18,7 @@ What is true (also in the cohort's `truth.json`):
 - Counts of `transcripts.parquet` (in cells, qv >= 20) add up to the matrix, and those to `cells.parquet`.
 - The maximum over the z-stack is `morphology_mip` where a layout has it.
 
-Blocks of about 370 cells are made each from a seed of its own and forgotten again, so memory does not grow with the slide.
+Blocks of about 370 cells are made each from a seed of its own and forgotten again: memory does not grow with the slide.
 """
 
 from mistline.xenium.toy.bundle import write_bundle

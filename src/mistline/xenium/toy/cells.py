@@ -121,7 +121,7 @@ class Tissue:
 
     def _cells(self, block: Block) -> Cells:
         slide, draft, around = self.slide, self.draft(block), self._around(block)
-        # One generator a purpose: the same cells in every layout, though layouts differ in controls, nuclei and vertices.
+        # One generator a purpose: the same cells in every layout, though their controls, nuclei and vertices differ.
         random = self._random("shape", block)
         sender_um = _distance_to(around.xy_um[around.types == SENDER], draft.xy_um)
         counts = self._counts(draft, sender_um, block)

@@ -183,7 +183,8 @@ def _ome_xml(slide: ToySlide, file: ImageFile, linked: list[ImageFile]) -> str:
     plane = [(0, 0, z, z) for z in range(len(file.planes))] if len(linked) == 1 else None
     data = "".join(
         f'<TiffData FirstC="{channel}" FirstT="0" FirstZ="{z}" IFD="{ifd}" PlaneCount="1">'
-        f"<UUID FileName={quoteattr(Path(linked[owner].name).name)}>{_uuid(slide, linked[owner].name)}</UUID></TiffData>"
+        f"<UUID FileName={quoteattr(Path(linked[owner].name).name)}>{_uuid(slide, linked[owner].name)}</UUID>"
+        "</TiffData>"
         for owner, channel, z, ifd in (plane or [(number, number, 0, 0) for number in range(len(linked))])
     )
     channels = "".join(

@@ -36,7 +36,12 @@ class MatrixFile:
         self._indptr = matrix.create_dataset("indptr", (slide.n_cells + 1,), np.int64)
         self._data, self._indices = (
             matrix.create_dataset(
-                name, (0,), kind, maxshape=(None,), chunks=(_CHUNK,), compression="gzip", compression_opts=1
+                name,
+                (0,),
+                kind,
+                maxshape=(None,),
+                chunks=(_CHUNK,),
+                compression="gzip",
             )
             for name, kind in (("data", np.int32), ("indices", np.int64))
         )

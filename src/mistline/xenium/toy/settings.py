@@ -1,4 +1,4 @@
-"""What a toy slide is asked to be, what each layout of the instrument's software differs in, and the lattice of cells."""
+"""What a toy slide is asked to be, how the layouts of the instrument's software differ, and the lattice of cells."""
 
 from __future__ import annotations
 

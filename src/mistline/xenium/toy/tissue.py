@@ -13,7 +13,7 @@ from mistline.xenium.toy.settings import ToySlide
 
 Block = tuple[int, int]
 
-# Share of cell types (columns: CELL_TYPES) by domain (rows: core, margin, stroma, follicle); macrophages come in patches.
+# Share of cell types (columns: CELL_TYPES) by domain (rows: DOMAINS); macrophages come in patches.
 MIXTURE = np.array(
     [
         [0.80, 0.04, 0.04, 0.05, 0.04, 0.01, 0, 0.02],

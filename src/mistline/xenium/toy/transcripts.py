@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mistline.core.geometry import um_to_px
 from mistline.core.seeds import generator
 from mistline.xenium.toy.cells import Cells, Tissue
 from mistline.xenium.toy.panel import MORPHOLOGY
@@ -48,9 +49,7 @@ def transcripts(tissue: Tissue, tables: Tables, block: Block, cells: Cells) -> p
     quality[len(owner) - n_stray :] = np.round(random.uniform(0, _Q_THRESHOLD - 0.1, n_stray), 2)
     distance = _nucleus_distance(cells, owner, xy_um)
     x, y = np.clip(xy_um, 0, tissue.plan.extent_um - 1e-3).T
-    fov = (y / slide.pixel_size_um).astype(np.int64) // _FOV_PX * 1000 + (x / slide.pixel_size_um).astype(
-        np.int64
-    ) // _FOV_PX
+    row, col = (um_to_px(np.stack([x, y], axis=1), slide.pixel_size_um).astype(np.int64) // _FOV_PX).T
     serial = np.arange(len(owner), dtype=np.uint64) + np.uint64(cells.draft.first * 65_536)
     columns = {
         "transcript_id": np.uint64(281_474_976_710_656) + serial,
@@ -63,7 +62,7 @@ def transcripts(tissue: Tissue, tables: Tables, block: Block, cells: Cells) -> p
         "qv": quality.astype(np.float32),
     }
     if not slide.form.integer_ids:
-        columns["fov_name"] = _text(_fov_names(fov), slide.bytes_ids)
+        columns["fov_name"] = _text(_fov_names(row * 1000 + col), slide.bytes_ids)
         columns["nucleus_distance"] = distance.astype(np.float32)
     if slide.form.since_3:
         types = np.array(panel.types)[feature]

@@ -1,0 +1,107 @@
+"""A folder ready to run on: several bundles, their labels, the slide sheet, a config and the truth."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mistline.core.errors import InputError, OutputError
+from mistline.core.files import remove, write_json, write_text
+from mistline.core.log import progress
+from mistline.xenium.toy.bundle import write_bundle
+from mistline.xenium.toy.describe import common_truth
+from mistline.xenium.toy.settings import ToySlide
+
+_LOG = logging.getLogger("mistline.xenium")
+_UNFINISHED = ".toy-unfinished"  # lies in the folder until everything is there
+_ITEMS = ("bundles", "labels", "slides.tsv", "truth.json", "config.yaml")
+_COLUMNS = ("slide", "bundle", "donor", "tissue", "disease", "labels", "cells", "genes", "xoa")
+_N_ADDON = 8
+
+
+def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], n_genes: int = 100) -> list[ToySlide]:
+    """Choose the slides: layouts in turn, the last slide of the first one's donor, an add-on panel on the second.
+
+    Raises:
+        InputError: a number or a layout is not possible.
+    """
+    if n_slides < 1:
+        raise InputError("toy slides", f"{n_slides} slides", "ask for at least one")
+    n_donors = max(1, n_slides - 1)
+    return [
+        ToySlide(
+            name=f"toy{number + 1}",
+            layout=layouts[number % len(layouts)],
+            n_cells=n_cells,
+            seed=seed,
+            donor=f"donor{number % n_donors + 1}",
+            n_genes=n_genes,
+            n_addon=_N_ADDON if number == 1 else 0,
+            aspect=1.35 if number % 2 == 0 else 0.75,
+        )
+        for number in range(n_slides)
+    ]
+
+
+def write_cohort(out: Path, slides: Sequence[ToySlide], *, threads: int = 2) -> None:
+    """Write a cohort; `config.yaml` comes last, so a folder that has it is complete.
+
+    Args:
+        out: an empty or absent folder, or one where this was interrupted.
+        slides: what to write.
+        threads: of the image encoder; the bytes do not depend on it.
+
+    Raises:
+        OutputError: the folder holds something else, the disk is full or the folder cannot be written.
+    """
+    out = Path(out).absolute()
+    _prepare(out)
+    truth: dict[str, Any] = {"common": common_truth(), "slides": {}}
+    for slide in progress(slides, "writing toy slides"):
+        _LOG.info("%s: layout %s, %d cells, %d x %d px", slide.name, slide.layout, slide.n_cells, *slide.image_shape)
+        bundle, labels = out / "bundles" / slide.name, out / "labels" / f"{slide.name}.csv"
+        truth["slides"][slide.name] = write_bundle(bundle, slide, labels=labels, threads=threads)
+    write_text(out / "slides.tsv", _sheet(slides))
+    write_json(out / "truth.json", truth)
+    write_text(out / "config.yaml", _config(slides[0].seed))
+    (out / _UNFINISHED).unlink()
+
+
+def _prepare(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(out, "not a folder", "choose another --out")
+    if (out / _UNFINISHED).is_file():
+        for name in _ITEMS:
+            remove(out / name)
+    elif out.is_dir() and any(out.iterdir()):
+        raise OutputError(out, "the folder is not empty", "choose another --out or empty this one")
+    write_text(out / _UNFINISHED, "mistline toy has not finished here; run it again\n")
+
+
+def _sheet(slides: Sequence[ToySlide]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for number, slide in enumerate(slides):
+        disease = "healthy" if number % 3 == 2 else "carcinoma"
+        paths = (f"bundles/{slide.name}", slide.donor, slide.tissue, disease, f"labels/{slide.name}.csv")
+        writer.writerow((slide.name, *paths, slide.n_cells, slide.n_genes + slide.n_addon, slide.xoa or slide.form.xoa))
+    return stream.getvalue()
+
+
+def _config(seed: int) -> str:
+    settings = {
+        "slides": "slides.tsv",
+        "seed": seed,
+        "metacells": {"n_metacells": 24, "n_components": 16, "levels": [8, 4, 2], "min_cells": 5},
+        "models": {"pca": {"model": "pca"}, "image": {"model": "image"}},
+        "tasks": {"clustering": {"protocols": ["fixed_resolution", "oracle"], "params": {"label": "cell_type"}}},
+    }
+    head = "# Toy slides with known truth (truth.json). Paths are relative to this folder: snakemake --directory here\n"
+    return head + yaml.safe_dump(settings, sort_keys=False)
