@@ -22,7 +22,7 @@ class Ome:
 
     Args:
         channels: names in order, "" where a channel has none.
-        own: which of them this very file holds; empty when the XML does not say.
+        own: which of them this very file holds, by the XML's file names or UUIDs; empty when it does not say.
         pixel_size_um: None when the XML does not say.
     """
 
@@ -51,12 +51,18 @@ def read_ome(path: Path, file: tifffile.TiffFile) -> Ome | None:
     return Ome(names, _own_channels(path, root, pixels), _pixel_size_um(path, pixels))
 
 
-def channel_of_file(path: Path, ome: Ome | None) -> tuple[str, ...]:
-    """Return the names of the channels a file holds, from its OME-XML, else from its name; empty when neither says."""
+def channel_of_file(path: Path, ome: Ome | None, n_planes: int) -> tuple[str, ...]:
+    """Return the names of the channels a file holds, from its OME-XML, else from its name; empty when neither says.
+
+    Args:
+        path: the file; its number counts where the XML lists channels without saying which are here.
+        ome: its OME-XML.
+        n_planes: planes of the file.
+    """
     by_name = _NAMED_FILE.match(path.name)
     if ome is not None and ome.channels:
         number = by_name or _NUMBERED_FILE.search(path.name)
-        own = ome.own or ((0,) if len(ome.channels) == 1 else ())
+        own = ome.own or (tuple(range(len(ome.channels))) if len(ome.channels) in (1, n_planes) else ())
         if not own and number is not None and int(number[1]) < len(ome.channels):
             own = (int(number[1]),)
         names = tuple(ome.channels[index] for index in own if index < len(ome.channels))
@@ -72,17 +78,14 @@ def normalised(channel: str) -> str:
 
 def _own_channels(path: Path, root: ElementTree.Element, pixels: ElementTree.Element) -> tuple[int, ...]:
     """Return the channels whose planes lie in this file, by file name or by the file's own UUID."""
-    blocks = pixels.findall("{*}TiffData")
     owned: set[int] = set()
-    for block in blocks:
+    for block in pixels.findall("{*}TiffData"):
         uuid = block.find("{*}UUID")
         if uuid is None:
             continue
         if uuid.get("FileName") == path.name or (root.get("UUID") and uuid.text == root.get("UUID")):
             owned.add(int(block.get("FirstC", "0")))
-    if owned or any(block.find("{*}UUID") is not None for block in blocks):
-        return tuple(sorted(owned))
-    return tuple(range(len(pixels.findall("{*}Channel"))))
+    return tuple(sorted(owned))
 
 
 def _pixel_size_um(path: Path, pixels: ElementTree.Element) -> float | None:
