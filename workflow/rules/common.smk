@@ -1,5 +1,6 @@
 # Loads the configuration once, and turns it into the functions the rules take their params from.
 import json
+import os
 import re
 import shlex
 import sys
@@ -35,6 +36,9 @@ SLIDES = list(SLIDE)
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 
 # Jobs use this checkout and, unless --sdm conda gives them another, this interpreter: whatever the caller's PATH.
+os.environ["MISTLINE_ROOT"] = str(
+    ROOT
+)  # where environment.post-deploy.sh finds the lock
 PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
     PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '

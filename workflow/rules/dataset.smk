@@ -11,7 +11,7 @@ rule check_bundle:
     benchmark:
         "results/benchmarks/check_bundle/{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     resources:
         mem_mb=memory("check_bundle"),
         runtime=20,
@@ -39,7 +39,7 @@ rule project_image:
     benchmark:
         "results/benchmarks/project_image/{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 4
     resources:
         mem_mb=memory("project_image"),
@@ -67,7 +67,7 @@ rule read_cells:
     benchmark:
         "results/benchmarks/read_cells/{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     resources:
         mem_mb=memory("read_cells"),
         runtime=60,
@@ -96,7 +96,7 @@ rule cut_crops:
     benchmark:
         "results/benchmarks/cut_crops/{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 2
     resources:
         mem_mb=memory("cut_crops"),
@@ -127,7 +127,7 @@ rule cut_tiles:
     benchmark:
         "results/benchmarks/cut_tiles/{slide}.{scale}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 2
     resources:
         mem_mb=memory("cut_tiles"),
@@ -156,7 +156,7 @@ rule make_splits:
     benchmark:
         "results/benchmarks/make_splits.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     resources:
         mem_mb=memory("make_splits"),
         runtime=60,
@@ -190,7 +190,7 @@ rule fit_metacells:
     benchmark:
         "results/benchmarks/fit_metacells.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 8
     resources:
         mem_mb=memory("fit_metacells"),
@@ -221,7 +221,7 @@ rule assign_metacells:
     benchmark:
         "results/benchmarks/assign_metacells/{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 2
     resources:
         mem_mb=memory("assign_metacells"),
@@ -251,7 +251,7 @@ rule seal_dataset:
     benchmark:
         "results/benchmarks/seal_dataset.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     resources:
         mem_mb=memory("seal_dataset"),
         runtime=120,

@@ -17,7 +17,7 @@ rule evaluate:
     benchmark:
         "results/benchmarks/evaluate/{task}.{protocol}.{model}.seed-{seed}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 2
     resources:
         mem_mb=memory("evaluate"),

@@ -15,7 +15,7 @@ rule train:
     benchmark:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 8
     resources:
         gpu=1,
@@ -46,7 +46,7 @@ rule embed:
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     threads: 4
     resources:
         gpu=1,

@@ -28,7 +28,7 @@ rule report:
     benchmark:
         "results/benchmarks/report.tsv"
     conda:
-        "mistline"
+        "../../envs/environment.yaml"
     resources:
         mem_mb=memory("report"),
         runtime=60,
