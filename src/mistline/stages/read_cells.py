@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import anndata
 import pandas as pd
@@ -49,7 +49,7 @@ def run(
     )
 
 
-def _read(bundle: Path, checked: dict) -> Raw:
+def _read(bundle: Path, checked: dict[str, Any]) -> Raw:
     layout = detect(bundle)
     table = read_cells(layout.cells)
     ids = pd.Index(table["cell_id"])

@@ -22,6 +22,7 @@ from mistline.xenium.tables import columns_of, stream_columns
 
 MIN_THICKNESS_UM = 0.01  # root mean square distance of the vertices from the line through them
 _STEPS_PER_UM = 1024
+_LABEL_BITS = 32
 _REMEDY = "use the table that belongs to this bundle's cells.parquet"
 
 
@@ -86,12 +87,12 @@ def count_nuclei(path: Path, cell_ids: pd.Index) -> NDArray[np.int64]:
         InputError: as for `read_polygons`.
     """
     has_label = "label_id" in columns_of(path)
-    found = [np.empty((0, 2), dtype=np.int64)]
+    found = [np.empty(0, dtype=np.int64)]
     for codes, batch in _grouped(path, cell_ids, ["label_id"] if has_label else []):
         label = _labels(path, batch) if has_label else np.zeros(len(codes), dtype=np.int64)
-        found.append(np.unique(np.stack([codes, label], axis=1), axis=0))
-    nuclei = np.unique(np.concatenate(found), axis=0)
-    return np.bincount(nuclei[:, 0], minlength=len(cell_ids))
+        found.append(np.unique(codes << _LABEL_BITS | label))
+    nuclei = np.unique(np.concatenate(found))
+    return np.bincount(nuclei >> _LABEL_BITS, minlength=len(cell_ids))
 
 
 def _grouped(path: Path, cell_ids: pd.Index, columns: list[str]) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
@@ -129,7 +130,10 @@ def _labels(path: Path, batch: pa.RecordBatch) -> NDArray[np.int64]:
     column = batch.column("label_id")
     if not pa.types.is_integer(column.type) or column.null_count:
         raise InputError(path, "label_id is not a whole number everywhere", _REMEDY)
-    return column.to_numpy(zero_copy_only=False).astype(np.int64)
+    label = column.to_numpy(zero_copy_only=False).astype(np.int64)
+    if label.size and (label.min() < 0 or label.max() >= 1 << _LABEL_BITS):
+        raise InputError(path, f"a label_id does not fit {_LABEL_BITS} bits", _REMEDY)
+    return label
 
 
 def _is_flat(count: NDArray[np.int64], moments: NDArray[np.int64]) -> NDArray[np.bool_]:

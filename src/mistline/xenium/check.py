@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tifffile
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
@@ -53,8 +52,6 @@ def check(bundle: Path, channels: Sequence[str]) -> dict[str, Any]:
     used = choose(found, channels, bundle)
     for source in found.values():
         check_pixel_size(experiment.pixel_size_um, source.path, source.pixel_size_um)
-    for path in sorted({source.path for source in used}):
-        require_whole_tiff(path)
     cells = read_cells(layout.cells)
     problems = [
         *_about_files(layout, experiment, found),
@@ -77,25 +74,6 @@ def check(bundle: Path, channels: Sequence[str]) -> dict[str, Any]:
         "problems": problems,
         "files": {path.relative_to(layout.root).as_posix(): path.stat().st_size for path in _files(layout)},
     }
-
-
-def require_whole_tiff(path: Path) -> None:
-    """Check that every tile a TIFF announces, those of its pyramid included, lies within the file.
-
-    Raises:
-        InputError: the file ends too early.
-    """
-    size = path.stat().st_size
-    with tifffile.TiffFile(path) as file:
-        full = [page.aspage() for page in file.pages]
-        reduced = [level.aspage() for page in full if page.subifds for level in page.pages]
-        end = max(int(np.add(page.dataoffsets, page.databytecounts).max(initial=0)) for page in [*full, *reduced])
-    if end > size:
-        raise InputError(
-            path,
-            f"truncated: its pixels reach to byte {end}, the file ends at {size}",
-            "copy it again from the run's output bundle",
-        )
 
 
 def _require_rows(path: Path) -> None:

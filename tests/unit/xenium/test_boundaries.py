@@ -126,6 +126,28 @@ def test_nuclei_are_counted_by_label(tmp_path, layout, of_cell_0, monkeypatch):
     assert found.tolist() == [of_cell_0, 0] + [1] * 46
 
 
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        ([1.5, 2.0], "label_id is not a whole number"),
+        ([-1, 2], "a label_id does not fit 32 bits"),
+        ([None, 1], "label_id"),
+    ],
+)
+def test_bad_labels(tmp_path, labels, what):
+    path = tmp_path / "nucleus_boundaries.parquet"
+    _shape("a", (0, 0), (1, 1)).assign(label_id=labels).to_parquet(path, index=False)
+    with pytest.raises(InputError, match=rf"nucleus_boundaries.parquet: {what}"):
+        count_nuclei(path, pd.Index(["a"]))
+
+
+def test_largest_labels_are_told_apart(tmp_path):
+    path = tmp_path / "nucleus_boundaries.parquet"
+    table = pd.concat([_shape("a", (0, 0), (1, 1)), _shape("b", (0, 0), (1, 1))])
+    table.assign(label_id=np.array([2**32 - 1, 0, 2**32 - 1, 2**32 - 1], dtype=np.uint32)).to_parquet(path, index=False)
+    assert count_nuclei(path, pd.Index(["a", "b"])).tolist() == [2, 1]
+
+
 def test_real_crops(real):
     for name, without in (("breast_rep1_crop_a", 2), ("breast_rep1_crop_b", 34)):
         ids = pd.Index(pd.read_parquet(real / name / "cells.parquet")["cell_id"].astype(str))
