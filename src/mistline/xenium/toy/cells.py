@@ -28,7 +28,7 @@ from mistline.xenium.toy.tissue import Block, Draft, Plan
 
 _HALF_COUNT = 8.0
 _WITHOUT_NUCLEUS = 0.01
-_CACHED_BLOCKS = 96
+_CACHED_BLOCKS = 32  # a tile and its surroundings touch at most 16
 
 
 @dataclass(frozen=True)

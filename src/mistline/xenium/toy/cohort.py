@@ -25,8 +25,15 @@ _COLUMNS = ("slide", "bundle", "donor", "tissue", "disease", "labels", "cells", 
 _N_ADDON = 8
 
 
-def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], n_genes: int = 100) -> list[ToySlide]:
+def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], **settings: Any) -> list[ToySlide]:
     """Choose the slides: layouts in turn, the last slide of the first one's donor, an add-on panel on the second.
+
+    Args:
+        n_slides: slides to write.
+        n_cells: cells of each slide.
+        seed: of all slides.
+        layouts: keys of `LAYOUTS`.
+        settings: of every `ToySlide`, such as `n_genes`.
 
     Raises:
         InputError: a number or a layout is not possible.
@@ -41,9 +48,9 @@ def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], 
             n_cells=n_cells,
             seed=seed,
             donor=f"donor{number % n_donors + 1}",
-            n_genes=n_genes,
             n_addon=_N_ADDON if number == 1 else 0,
             aspect=1.35 if number % 2 == 0 else 0.75,
+            **settings,
         )
         for number in range(n_slides)
     ]

@@ -35,14 +35,7 @@ class MatrixFile:
         self._barcodes = matrix.create_dataset("barcodes", (slide.n_cells,), f"S{width}")
         self._indptr = matrix.create_dataset("indptr", (slide.n_cells + 1,), np.int64)
         self._data, self._indices = (
-            matrix.create_dataset(
-                name,
-                (0,),
-                kind,
-                maxshape=(None,),
-                chunks=(_CHUNK,),
-                compression="gzip",
-            )
+            matrix.create_dataset(name, (0,), kind, maxshape=(None,), chunks=(_CHUNK,), compression="gzip")
             for name, kind in (("data", np.int32), ("indices", np.int64))
         )
         self._n_cells = self._n_entries = 0
