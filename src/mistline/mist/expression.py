@@ -75,11 +75,6 @@ class CountsFile:
         for start in range(0, self.n_cells, size):
             yield start, self.rows(start, min(start + size, self.n_cells))
 
-    def row_totals(self) -> NDArray[np.int64]:
-        """Return the sum of every row [n]."""
-        totals = [np.asarray(counts.sum(axis=1), dtype=np.int64).ravel() for _, counts in self.blocks()]
-        return np.concatenate(totals) if totals else np.zeros(0, dtype=np.int64)
-
 
 def totals_of(counts: sparse.csr_matrix) -> NDArray[np.int64]:
     """Return the sum of each row [n]."""

@@ -1,0 +1,108 @@
+"""Principal components of sparse rows from their streamed Gram matrix: any number of rows, fixed memory.
+
+Blocks are worked on by several threads, each with a single-threaded BLAS, and summed in their order, so the
+result has the same bits whatever the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy import sparse
+from threadpoolctl import threadpool_limits
+
+from mistline.core.errors import InputError
+
+_BLOCK_ROWS = 16_384
+_BLOCK_BYTES = 32 * 2**20  # one densified block of float32
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Pca:
+    """A fitted basis.
+
+    Attributes:
+        mean: [G] of the rows.
+        components: [p, G] orthonormal, the largest loading of each positive.
+        explained_variance: [p], falling.
+        total_variance: of all G columns.
+    """
+
+    mean: NDArray[np.float64]
+    components: NDArray[np.float64]
+    explained_variance: NDArray[np.float64]
+    total_variance: float
+
+
+def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield `work(item)` in the order of `items`, at most `threads` + 1 of them in memory, BLAS on one thread each."""
+    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def fit_pca(blocks: Iterable[sparse.csr_matrix], n_components: int, threads: int = 1) -> Pca:
+    """Find the leading principal components, centred and unscaled.
+
+    Args:
+        blocks: float32 CSR [n_i, G]; their cutting into blocks is part of the result's last bits.
+        n_components: p; fewer are returned when the rows or columns do not have so many.
+        threads: blocks worked on at once.
+
+    Raises:
+        InputError: there are fewer than two rows.
+    """
+    n = 0
+    total: NDArray[np.float64] | None = None
+    gram: NDArray[np.float64] | None = None
+    for rows, column_sum, product in ordered_map(_moments, _pieces(blocks), threads):
+        n += rows
+        total = column_sum if total is None else total + column_sum
+        gram = product if gram is None else np.add(gram, product, out=gram)
+    if total is None or gram is None or n < 2:
+        raise InputError("PCA", f"{n} rows are too few", "give more training cells")
+    mean = total / n
+    covariance = (gram - n * np.outer(mean, mean)) / (n - 1)
+    p = min(n_components, n - 1, len(mean))
+    with threadpool_limits(1):
+        first = len(mean) - p
+        values, vectors = scipy.linalg.eigh(covariance, subset_by_index=(first, len(mean) - 1))
+    components = _sign_fixed(vectors.T[::-1])
+    return Pca(mean, components, np.maximum(values[::-1], 0.0), float(np.trace(covariance)))
+
+
+def _pieces(blocks: Iterable[sparse.csr_matrix]) -> Iterator[sparse.csr_matrix]:
+    """Cut blocks so that one densified piece stays small; depends on the number of columns alone."""
+    for block in blocks:
+        size = max(256, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(1, block.shape[1]))))
+        for start in range(0, block.shape[0], size):
+            yield block[start : start + size]
+
+
+def _moments(block: sparse.csr_matrix) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the number of rows, their sum [G] and X^T X [G, G]."""
+    dense = block.toarray()
+    column_sum = np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+    return block.shape[0], column_sum, (dense.T @ dense).astype(np.float64)
+
+
+def _sign_fixed(components: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Flip each component so that its largest loading in magnitude is positive."""
+    largest = np.abs(components).argmax(axis=1)
+    signs = np.where(components[np.arange(len(components)), largest] < 0, -1.0, 1.0)
+    return np.ascontiguousarray(components * signs[:, None])
