@@ -24,8 +24,8 @@ MIXTURE = np.array(
 )
 PATCH_SHARE = 0.3  # share of macrophages within a patch
 _WEIGHTS = np.array([6.5, 5.4, 5.8, 5.0, 4.4, 4.4, 6.2, 5.6])  # of the cell types, for the room they take
-_DOMAIN_EDGES = (0.22, 0.46, 0.74)
-_JITTER = 0.2  # share of the spacing
+_DOMAIN_EDGES = (0.25, 0.52, 0.84)
+_JITTER = 0.24  # share of the spacing
 _LARGEST_RADIUS_UM = 1000.0  # beyond this, domains repeat as rings
 
 
