@@ -92,8 +92,8 @@ def test_channel_that_is_not_there(tmp_path, bundle):
 
 
 def test_unknown_setting(tmp_path, bundle):
-    with pytest.raises(ConfigError, match=r"image.chanels: unknown key; did you mean channels"):
-        _check(bundle.write(tmp_path / "b"), tmp_path, chanels=["DAPI"])
+    with pytest.raises(ConfigError, match=r"image.channel: unknown key; did you mean channels"):
+        _check(bundle.write(tmp_path / "b"), tmp_path, channel=["DAPI"])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mistline.core.errors import InputError
 from mistline.stages import check_bundle, read_cells
 from mistline.xenium.toy import ToySlide, write_bundle
 
-N_CELLS = 300
+N_CELLS = 120
 CASES = {
     "1.0": {},
     "1.3": {"bytes_ids": True},

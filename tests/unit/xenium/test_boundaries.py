@@ -75,7 +75,7 @@ def test_flat_polygons(tmp_path, points, is_flat):
     assert _polygons(tmp_path, _shape("a", *points), ["a"]).is_flat.tolist() == [is_flat]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.floats(0, 6.28), st.floats(0.5, 300), st.integers(3, 60))
 def test_points_on_a_line_are_flat_at_any_angle(tmp_path_factory, angle, length, n):
     along = np.linspace(0, length, n)
