@@ -52,7 +52,7 @@ def record(
                 "params": dict(params),
                 "code": code,
                 "seed": seed,
-                "versions": _versions(),
+                "versions": versions(),
             },
         )
 
@@ -67,7 +67,8 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"path": str(path), "size": size} | ({"sha256": hash_file(path)} if size <= _HASHED_BYTES else {})
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of Python and of the libraries that results depend on."""
     found = {"mistline": mistline.__version__, "python": platform.python_version()}
     for name in _PACKAGES:
         try:

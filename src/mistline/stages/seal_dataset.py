@@ -1,0 +1,112 @@
+"""Prove one key across all scales and slides, then write the manifest, the vocabulary and the dataset card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mistline.config.scales import load_scales
+from mistline.core.errors import ConfigError, InputError
+from mistline.core.files import read_json, write_parquet, write_text
+from mistline.core.hashing import hash_file
+from mistline.core.log import progress
+from mistline.core.provenance import record, versions
+from mistline.mist.card import write_card
+from mistline.mist.inventory import Cohort, describe
+from mistline.mist.metacells import read_vocabulary
+from mistline.mist.seal import Proven, SlideFiles, prove
+from mistline.mist.vocabulary import unite
+from mistline.store.manifest import write_manifest
+from mistline.workflow.digest import code_digest
+
+STAGES = (
+    "check_bundle",
+    "project_image",
+    "read_cells",
+    "cut_crops",
+    "cut_tiles",
+    "make_splits",
+    "fit_metacells",
+    "assign_metacells",
+    "seal_dataset",
+)
+
+
+def run(
+    root: Annotated[Path, typer.Option(help="the result folder, which holds slides/")],
+    slides_json: Annotated[str, typer.Option(help="JSON list of objects with slide, donor, tissue, disease")],
+    manifest: Annotated[Path, typer.Option(help="manifest.json to write; splits and metacells lie in its folder")],
+    genes: Annotated[Path, typer.Option(help="genes.parquet to write, beside the manifest")],
+    card: Annotated[Path, typer.Option(help="card.md to write")],
+    scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    params: Annotated[str, typer.Option(help="the sections that the dataset was made with, as one JSON object")],
+) -> None:
+    """Seal the dataset; nothing is written unless every check passes."""
+    entries = _read_entries(slides_json)
+    sections = _read_sections(params)
+    sizes = load_scales(scales)
+    folder = manifest.parent
+    cohort = Cohort(folder, entries, read_json(folder / "splits.json"), read_json(folder / "metacells.json"))
+    levels = read_vocabulary(folder / "metacells.h5ad").levels
+    files = [
+        SlideFiles(e["slide"], e["donor"], root / "slides" / e["slide"], folder / "splits" / f"{e['slide']}.parquet")
+        for e in entries
+    ]
+    _check_splits(files, cohort.splits)
+    proven = [prove(item, sizes, levels) for item in progress(files, "prove")]
+    _check_channels(files, proven)
+    vocabulary = unite({item.slide: found.panel for item, found in zip(files, proven, strict=True)})
+    write_parquet(genes, vocabulary.table())
+    made_by = {
+        "sections": sections,
+        "code": {stage: code_digest(stage) for stage in STAGES},
+        "versions": {name: number for name, number in versions().items() if name not in ("torch", "faiss-cpu")},
+    }
+    content = describe(cohort, files, proven, sizes, made_by)
+    version = write_manifest(manifest, content)
+    write_text(card, write_card(content, version, cohort.splits, cohort.quality))
+    inputs = {name: folder / name for name in ("splits.json", "metacells.h5ad", "metacells.json")}
+    code = made_by["code"]["seal_dataset"]
+    record("seal_dataset", outputs=[manifest, genes, card], inputs=inputs, params=sections, code=code)
+
+
+def _read_entries(text: str) -> list[dict[str, str]]:
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("slides-json", f"not valid JSON ({error})", "pass a JSON list of slides") from None
+    for entry in entries:
+        missing = [key for key in ("slide", "donor", "tissue", "disease") if key not in entry]
+        if missing:
+            raise ConfigError("slides-json", f"a slide lacks {missing[0]}", "give slide, donor, tissue and disease")
+    if not entries:
+        raise ConfigError("slides-json", "no slides", "name at least one")
+    return list(entries)
+
+
+def _read_sections(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ConfigError("params", f"not a JSON object ({error})", "pass the sections as one object") from None
+
+
+def _check_splits(files: list[SlideFiles], splits: dict[str, Any]) -> None:
+    """Check that splits.json is of these slides, donors and files."""
+    for item in files:
+        described = splits["slides"].get(item.slide)
+        if described is None or described["donor"] != item.donor:
+            what = f"splits.json does not know it as a slide of donor {item.donor}"
+            raise InputError(f"slide {item.slide}", what, "run make_splits again")
+        if not item.splits.is_file() or hash_file(item.splits) != described["sha256"]:
+            raise InputError(item.splits, "it is not the file that splits.json describes", "run make_splits again")
+
+
+def _check_channels(files: list[SlideFiles], proven: list[Proven]) -> None:
+    for item, found in zip(files, proven, strict=True):
+        if found.channels != proven[0].channels:
+            what = f"its channels {found.channels} differ from {proven[0].channels} of slide {files[0].slide}"
+            raise InputError(f"slide {item.slide}", what, "run project_image with one image.channels for all slides")
