@@ -66,10 +66,8 @@ def code(stage, *modules):
 
 
 def dataset_sections(wildcards):
-    sections = CONFIG.model_dump(
-        mode="json", include={"seed", "image", "cells", "crops", "splits", "metacells"}
-    )
-    return json.dumps(sections)
+    kept = {"seed", "image", "cells", "crops", "shards", "splits", "metacells"}
+    return json.dumps(CONFIG.model_dump(mode="json", include=kept))
 
 
 def model_name(wildcards):

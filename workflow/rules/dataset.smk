@@ -105,12 +105,13 @@ rule cut_crops:
         donor=slide_field("donor"),
         section=section("crops"),
         scales=section("scales"),
+        shard_gb=CONFIG.shards.max_gb,
         code=code("cut_crops"),
     shell:
         "python -m mistline cut-crops --image {input.image} --image-summary {input.image_summary}"
         " --cells {input.cells} --counts {input.counts} --shards {output.shards} --index {output.index}"
         " --slide {wildcards.slide} --donor {params.donor:q} --params {params.section:q}"
-        " --scales {params.scales:q} --threads {threads} &> {log}"
+        " --scales {params.scales:q} --shard-gb {params.shard_gb} --threads {threads} &> {log}"
 
 
 rule cut_tiles:
@@ -134,7 +135,7 @@ rule cut_tiles:
         runtime=60,
     params:
         donor=slide_field("donor"),
-        section=section("crops"),
+        section=section("shards"),
         scales=section("scales"),
         code=code("cut_tiles"),
     shell:

@@ -14,4 +14,3 @@ class Crops(Section):
         1.0, ge=1.0, le=16.0, description="factor on the square's side; 1 is the smallest square that holds the polygon"
     )
     min_side_px: int = Field(8, ge=2, description="smallest side of a crop")
-    shard_gb: float = Field(4.0, gt=0, description="largest size of one shard file")

@@ -12,6 +12,7 @@ from mistline.config.metacells import Metacells
 from mistline.config.models import ModelRun
 from mistline.config.report import Report
 from mistline.config.scales import DEFAULT_SCALES, Scale
+from mistline.config.shards import Shards
 from mistline.config.slides import Slide
 from mistline.config.splits import Splits
 from mistline.config.tasks import TaskRun
@@ -29,6 +30,7 @@ class Config(Section):
     image: Image = Field(default_factory=Image)
     cells: Cells = Field(default_factory=Cells)
     crops: Crops = Field(default_factory=Crops)
+    shards: Shards = Field(default_factory=Shards)
     scales: tuple[Scale, ...] = Field(DEFAULT_SCALES, min_length=1)
     splits: Splits = Field(default_factory=Splits)
     metacells: Metacells = Field(default_factory=Metacells)

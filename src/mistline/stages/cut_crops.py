@@ -11,6 +11,7 @@ import typer
 from mistline.config.base import load_section
 from mistline.config.crops import Crops
 from mistline.config.scales import load_scales
+from mistline.config.shards import Shards
 from mistline.core.files import read_json, write_parquet
 from mistline.core.provenance import record
 from mistline.mist import crops
@@ -31,6 +32,7 @@ def run(
     donor: Annotated[str, typer.Option(help="whose tissue it is")],
     params: Annotated[str, typer.Option(help="the crops section, as JSON")],
     scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    shard_gb: Annotated[float, typer.Option(min=0.001, help="largest size of one shard file")] = Shards().max_gb,
     threads: Annotated[int, typer.Option(min=1, help="records compressed at a time")] = 1,
 ) -> None:
     """Write the cell shards and their index."""
@@ -44,7 +46,7 @@ def run(
         crops.require_same_cells(table, rows, cells)
         window = RowWindow(image)
         expected = crops.expected_bytes(described, window.n_channels)
-        with ShardWriter(shards, expected, settings.shard_gb) as writer:
+        with ShardWriter(shards, expected, shard_gb) as writer:
             crops.cut(window, described, rows, writer, threads)
     write_parquet(index, described)
     record(
@@ -52,6 +54,11 @@ def run(
         outputs=[shards, index],
         inputs={"image": image, "image_summary": image_summary, "cells": cells, "counts": counts},
         params=settings.model_dump(mode="json")
-        | {"slide": slide, "donor": donor, "scales": [item.model_dump(mode="json") for item in all_scales]},
+        | {
+            "shard_gb": shard_gb,
+            "slide": slide,
+            "donor": donor,
+            "scales": [item.model_dump(mode="json") for item in all_scales],
+        },
         code=code_digest("cut_crops"),
     )

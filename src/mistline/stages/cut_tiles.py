@@ -9,8 +9,8 @@ import pandas as pd
 import typer
 
 from mistline.config.base import load_section
-from mistline.config.crops import Crops
 from mistline.config.scales import load_scales
+from mistline.config.shards import Shards
 from mistline.core.errors import ConfigError
 from mistline.core.files import read_json, write_parquet
 from mistline.core.provenance import record
@@ -32,12 +32,12 @@ def run(
     index: Annotated[Path, typer.Option(help="the index (parquet) to write")],
     slide: Annotated[str, typer.Option(help="the slide's name")],
     donor: Annotated[str, typer.Option(help="whose tissue it is")],
-    params: Annotated[str, typer.Option(help="the crops section, as JSON")],
+    params: Annotated[str, typer.Option(help="the shards section, as JSON")],
     scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
     threads: Annotated[int, typer.Option(min=1, help="tiles compressed at a time")] = 1,
 ) -> None:
     """Write the shards of one grid scale and their index."""
-    settings = load_section(Crops, params, "crops")
+    settings = load_section(Shards, params, "shards")
     all_scales = load_scales(scales)
     sizes = {item.name: item.size_px for item in all_scales if item.size_px is not None}
     if scale not in sizes:
@@ -49,7 +49,7 @@ def run(
         require_same_cells(table, rows, cells)
         window = RowWindow(image)
         expected = tiles.expected_bytes(grid, window.n_channels)
-        with ShardWriter(shards, expected, settings.shard_gb) as writer:
+        with ShardWriter(shards, expected, settings.max_gb) as writer:
             sums = tiles.cut(window, grid, rows, writer, threads)
     write_parquet(index, tiles.index_of(grid, sums, pixel_size_um, all_scales, slide, donor))
     record(

@@ -26,7 +26,7 @@ def test_the_config_is_valid_and_its_files_are_there(cohort: Path, monkeypatch: 
     monkeypatch.chdir(cohort)
     config = load_config(yaml.safe_load((cohort / "config.yaml").read_text()), root=Path("elsewhere"))
     assert [slide.slide for slide in config.slides] == ["toy1", "toy2", "toy3"]
-    assert [slide.donor for slide in config.slides] == ["donor1", "donor2", "donor1"]
+    assert [slide.donor for slide in config.slides] == ["donor1", "donor2", "donor3"]
     assert config.seed == 4
     for slide in config.slides:
         assert (cohort / slide.bundle / "experiment.xenium").is_file()

@@ -26,7 +26,7 @@ _N_ADDON = 8
 
 
 def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], **settings: Any) -> list[ToySlide]:
-    """Choose the slides: layouts in turn, the last slide of the first one's donor, an add-on panel on the second.
+    """Choose the slides: layouts in turn, from four slides on the last of the first one's donor, an add-on panel on the second.
 
     Args:
         n_slides: slides to write.
@@ -40,7 +40,7 @@ def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], 
     """
     if n_slides < 1:
         raise InputError("toy slides", f"{n_slides} slides", "ask for at least one")
-    n_donors = max(1, n_slides - 1)
+    n_donors = n_slides - 1 if n_slides >= 4 else n_slides  # three donors are the fewest a split by donor takes
     return [
         ToySlide(
             name=f"toy{number + 1}",
