@@ -27,59 +27,54 @@ class Needs:
     Args:
         scale: name of the scale, such as cell or niche.
         image_size: side in pixels that images are resized to; None for no image.
-        genes: none, dense counts, or packed (index, count) pairs.
+        genes: dense counts, sparse (index, count) pairs one record after the other, or None.
         batch_size: records of a batch.
     """
 
     scale: str = "cell"
     image_size: int | None = None
-    genes: Literal["none", "dense", "packed"] = "none"
+    genes: Literal["dense", "sparse"] | None = None
     batch_size: int = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Genes:
-    """Counts over the vocabulary of the `Source`, in one of two forms.
-
-    Args:
-        dense: [B, G] counts; None when packed.
-        index: [N] place in the vocabulary of every non-zero count of the batch, record after record.
-        count: [N] the counts.
-        offset: [B + 1] where each record starts in `index` and `count`.
-    """
-
-    dense: Tensor | None = None
-    index: Tensor | None = None
-    count: Tensor | None = None
-    offset: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one scale.
-
-    Args:
-        slide: [B] names.
-        record_id: [B] `cell_id`, or a tile's id at a grid scale.
-        xy_um: [B, 2] centre, micrometres.
-        side_um: [B] side of the square that the image shows.
-        image: [B, C, S, S] uint8; None where not asked for.
-        genes: counts; None where not asked for.
-    """
+class Batch(Protocol):
+    """Records of one scale, as `mistline.data` makes them; what was not asked for is None."""
 
     slide: Sequence[str]
+    """[B] names."""
+    donor: Sequence[str]
+    """[B]."""
     record_id: Sequence[str]
+    """[B] `cell_id`, or a tile's `row_col` at a grid scale."""
     xy_um: Tensor
+    """[B, 2] centre, micrometres."""
     side_um: Tensor
-    image: Tensor | None
-    genes: Genes | None
+    """[B] side of the square that the image shows."""
+    image: Any
+    """uint8 [B, C, S, S]."""
+    genes: Tensor | None
+    """[B, G] counts over the vocabulary, for dense."""
+    measured: Tensor | None
+    """bool [B, G], the genes on the slide's panel: where False, `genes` says nothing."""
+    gene_index: Tensor | None
+    """[N] place in the vocabulary of every count of the batch, record after record, for sparse."""
+    gene_count: Tensor | None
+    """[N] the counts."""
+    gene_offset: Tensor | None
+    """[B + 1] where each record starts in `gene_index` and `gene_count`."""
+    metacell: Tensor | None
+    """[B] row of the meta-cell vocabulary; None for tiles."""
+    tiles: Mapping[str, Sequence[str]]
+    """Coarser scale -> [B] `row_col` of the tile that holds the record."""
+    labels: Mapping[str, Sequence[Any]]
+    """Column -> [B] known labels, None where unknown."""
 
 
 class Source(Protocol):
     """A part of the dataset (a split, or one slide) that can be read again and again."""
 
     genes: tuple[str, ...]
-    """The vocabulary: ids in the order of dense counts, and what packed indices point into."""
+    """The vocabulary: ids in the order of dense counts, and what sparse indices point into."""
 
     common_genes: tuple[str, ...]
     """Those measured on every slide of the dataset, in the order of `genes`."""

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from mistline.core.errors import InputError
-from mistline.core.files import read_json
-from mistline.core.hashing import hash_json
 from mistline.core.provenance import record
 from mistline.infer.embed import write_blocks
 from mistline.models.contract import Context
 from mistline.store.embeddings import Origin
+from mistline.store.manifest import read_manifest
 from mistline.train.checkpoint import load
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.source import DatasetSource
@@ -33,7 +32,7 @@ def run(
     """Embed a slide."""
     found = load(model_config)
     identity = found.identity
-    version = hash_json(read_json(dataset))
+    version = read_manifest(dataset).version
     if identity.dataset_version != version:
         what = f"trained on dataset version {identity.dataset_version[:12]}, this one is {version[:12]}"
         raise InputError(model_config, what, "run train again")

@@ -13,9 +13,9 @@ from threadpoolctl import threadpool_limits
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
-from mistline.core.files import read_json, write_json
-from mistline.core.hashing import hash_json
+from mistline.core.files import write_json
 from mistline.core.provenance import record
+from mistline.store.manifest import read_manifest
 from mistline.tasks.files import FileInputs, SlideFiles
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import check_protocol, find
@@ -49,7 +49,7 @@ def run(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    version = hash_json(read_json(manifest))
+    version = read_manifest(manifest).version
     with threadpool_limits(limits=threads):
         result = judge.evaluate(FileInputs(files, model, seed, version), settings, protocol)
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}

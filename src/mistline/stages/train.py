@@ -10,10 +10,10 @@ import typer
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
-from mistline.core.files import read_json, remove
-from mistline.core.hashing import hash_json
+from mistline.core.files import remove
 from mistline.core.provenance import record
 from mistline.models.contract import Context
+from mistline.store.manifest import read_manifest
 from mistline.train.checkpoint import GENES, WEIGHTS, Identity, ModelFiles, save
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.run import train
@@ -45,7 +45,7 @@ def run(
     parts = {split: DatasetSource(dataset, split=split, workers=threads - 1) for split in ("train", "val")}
     with cpu_threads(threads):
         trained = train(package, section, parts["train"], parts["val"], context)
-    version = hash_json(read_json(dataset))
+    version = read_manifest(dataset).version
     identity = Identity(model, registry_name, section.model_dump(mode="json"), seed, version)
     files = ModelFiles(config, weights, genes, metrics, card)
     save(files, identity, trained, {f"{split} cells": part.count() for split, part in parts.items()})

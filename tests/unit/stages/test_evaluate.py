@@ -5,24 +5,23 @@ import json
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.hashing import hash_json
 from mistline.core.provenance import sidecar
 from mistline.stages import evaluate
+from mistline.store.manifest import read_manifest, write_manifest
 
 PARAMS = json.dumps({"label": "cell_type", "bootstrap": 100})
-MANIFEST = {"slides": ["a", "b"]}
 
 
 @pytest.fixture
 def options(cohort, tmp_path):
+    manifest = tmp_path / "manifest.json"
+    version = write_manifest(manifest, {"slides": ["a", "b"]})
     items = [cohort.add("a", "d1"), cohort.add("b", "d2")]
     for item in items:
         from mistline.store.embeddings import read_embedding
 
         ids, rows = read_embedding(item.embedding)
-        cohort.embed(item, list(ids), rows, hash_json(MANIFEST))
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps(MANIFEST))
+        cohort.embed(item, list(ids), rows, version)
     columns = {name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__}
     return {
         **columns,
@@ -43,7 +42,7 @@ def test_json_is_the_contract(options):
         *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
         *("metrics", "controls", "settings", "seconds", "peak_mb"),
     }
-    assert found["dataset_version"] == hash_json(MANIFEST)
+    assert found["dataset_version"] == read_manifest(options["manifest"]).version
     assert set(found["metrics"]) == {"ari", "nmi", "ami"}
     assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "shuffled", "one_cluster"}
     for metrics in (found["metrics"], *found["controls"].values()):
@@ -63,7 +62,7 @@ def test_scores_do_not_depend_on_the_threads(options):
 
 
 def test_another_dataset_is_refused_and_nothing_written(options):
-    options["manifest"].write_text('{"slides": ["other"]}')
+    write_manifest(options["manifest"], {"slides": ["other"]})
     with pytest.raises(InputError, match="another dataset version"):
         evaluate.run(**options)
     assert not options["scores"].exists()

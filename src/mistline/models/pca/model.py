@@ -112,6 +112,6 @@ class Model:
 
 def _counts(batch: Batch, columns: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return [B, G] counts of the model's genes."""
-    if batch.genes is None or batch.genes.dense is None:
+    if batch.genes is None:
         raise RuntimeError("the source gave no dense counts although they were asked for")
-    return batch.genes.dense.numpy()[:, columns].astype(np.float64)
+    return batch.genes.numpy()[:, columns].astype(np.float64)
