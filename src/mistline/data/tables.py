@@ -1,0 +1,161 @@
+"""The columns of one slide at one scale: a few arrays, never an object a record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mistline.core.errors import InputError
+from mistline.store.manifest import Manifest
+
+SPLITS = ("train", "val", "test", "gap")  # positions are the codes of `SlideTable.split`
+_GAP = SPLITS.index("gap")
+
+
+@dataclass(frozen=True, slots=True)
+class SlideTable:
+    """What is known of a slide's records besides what their shards hold; row = key of the record.
+
+    Attributes:
+        slide: name.
+        donor: whose tissue it is.
+        shards: folder of the records.
+        ids: [n] `cell_id` or `row_col`.
+        xy_um: float32 [n, 2].
+        side_um: float32 [n].
+        split: int8 [n] positions in `SPLITS`.
+        metacell: int32 [n]; None for tiles.
+        tiles: coarser scale -> [n] ids, dictionary-encoded.
+        labels: column -> [n] values.
+    """
+
+    slide: str
+    donor: str
+    shards: Path
+    ids: pa.Array
+    xy_um: NDArray[np.float32]
+    side_um: NDArray[np.float32]
+    split: NDArray[np.int8]
+    metacell: NDArray[np.int32] | None
+    tiles: Mapping[str, pa.Array]
+    labels: Mapping[str, pa.Array]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_slide(manifest: Manifest, slide: str, scale: str) -> SlideTable:
+    """Read the columns of one slide.
+
+    Raises:
+        InputError: a file is missing or has another number of rows than the manifest states.
+    """
+    entry = manifest.slides[slide]
+    here = entry["scales"][scale]
+    is_cell = manifest.scales[scale]["unit"] == "cell"
+    path = manifest.locate(here["index"]["path"])
+    schema = pq.read_schema(path).names
+    id_column = "cell_id" if is_cell else f"{scale}_id"
+    coarser = [name for name in manifest.scales if name != scale and f"{name}_id" in schema]
+    columns = [id_column, "x_um", "y_um", "side_px", *(f"{name}_id" for name in coarser)]
+    index = _read(path, columns, here["records"])
+    of_cells = _read_split(manifest, entry)
+    pixel_size_um = float(entry["pixel_size_um"])
+    return SlideTable(
+        slide=slide,
+        donor=entry["donor"],
+        shards=manifest.locate(here["shards"]["path"]),
+        ids=_whole(index[id_column]),
+        xy_um=np.column_stack([index["x_um"].to_numpy(), index["y_um"].to_numpy()]).astype(np.float32),
+        side_um=(index["side_px"].to_numpy() * pixel_size_um).astype(np.float32),
+        split=of_cells if is_cell else _tile_split(manifest, entry, scale, index[id_column], of_cells),
+        metacell=_read_metacell(manifest, entry) if is_cell else None,
+        tiles={name: _whole(index[f"{name}_id"].dictionary_encode()) for name in coarser},
+        labels=_read_labels(manifest, entry) if is_cell else {},
+    )
+
+
+def _read(path: Path, columns: Sequence[str], n: int) -> pa.Table:
+    try:
+        table = pq.read_table(path, columns=list(columns))
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(path, f"unreadable ({error})", "run the stage that makes it, then seal_dataset") from None
+    if len(table) != n:
+        raise InputError(path, f"{len(table)} rows, the manifest states {n}", "run seal_dataset again")
+    return table
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return one array: rows of many chunks are slow to take."""
+    combined = column.unify_dictionaries().combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _file(manifest: Manifest, entry: Mapping[str, Any], name: str) -> Path:
+    return manifest.locate(entry["files"][name]["path"])
+
+
+def _n_cells(manifest: Manifest, entry: Mapping[str, Any]) -> int:
+    return int(entry["scales"]["cell"]["records"])
+
+
+def _read_split(manifest: Manifest, entry: Mapping[str, Any]) -> NDArray[np.int8]:
+    """Return the split of each cell [n]."""
+    path = _file(manifest, entry, "splits")
+    table = _read(path, ["split"], _n_cells(manifest, entry))
+    codes = pc.index_in(_whole(table["split"]), pa.array(SPLITS))
+    if codes.null_count:
+        raise InputError(path, "it names a split other than train, val, test and gap", "run make_splits again")
+    return np.asarray(codes.to_numpy(), dtype=np.int8)
+
+
+def _read_metacell(manifest: Manifest, entry: Mapping[str, Any]) -> NDArray[np.int32]:
+    table = _read(_file(manifest, entry, "metacells"), ["metacell"], _n_cells(manifest, entry))
+    return np.asarray(table["metacell"].to_numpy(), dtype=np.int32)
+
+
+def _read_labels(manifest: Manifest, entry: Mapping[str, Any]) -> dict[str, pa.Array]:
+    path = _file(manifest, entry, "cells")
+    columns = [name for name in pq.read_schema(path).names if name.startswith("label_")]
+    table = _read(path, columns, _n_cells(manifest, entry)) if columns else {}
+    found = {}
+    for name in columns:
+        column = table[name]
+        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        found[name.removeprefix("label_")] = _whole(column.dictionary_encode() if text else column)
+    return found
+
+
+def _tile_split(
+    manifest: Manifest, entry: Mapping[str, Any], scale: str, tiles: pa.ChunkedArray, of_cells: NDArray[np.int8]
+) -> NDArray[np.int8]:
+    """Return the split of each tile [n]: that of its cells; gap if any of them is in the gap.
+
+    Raises:
+        InputError: a tile's cells are of two of train, val and test, or it has none.
+    """
+    cells = entry["scales"]["cell"]
+    path = manifest.locate(cells["index"]["path"])
+    member = _read(path, [f"{scale}_id"], cells["records"])[f"{scale}_id"]
+    tile = pd.Index(tiles.to_pandas()).get_indexer(pd.Index(member.to_pandas()))
+    present = np.zeros((len(tiles) + 1, len(SPLITS)), dtype=bool)
+    present[tile, of_cells] = True
+    if present[-1].any():
+        raise InputError(path, f"cells point to {scale} tiles that do not exist", "run cut_tiles again")
+    present = present[:-1]
+    sides = present[:, :_GAP].sum(axis=1)
+    wrong = (sides > 1) | ~present.any(axis=1)
+    if wrong.any():
+        name = tiles[int(wrong.argmax())].as_py()
+        what = f"{scale} tile {name} has cells of {sides[wrong][0]} splits"
+        raise InputError(f"slide {entry['slide']}", what, "run make_splits again")
+    return np.where(present[:, _GAP], _GAP, present.argmax(axis=1)).astype(np.int8)
