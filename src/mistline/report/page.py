@@ -1,0 +1,284 @@
+"""The page: sections filled from what was gathered, rendered into one self-contained file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import mistline
+from mistline.config.report import Report
+from mistline.config.scales import Scale
+from mistline.core.errors import OutputError
+from mistline.core.log import progress
+from mistline.report import cohort, metacells, origins
+from mistline.report.cohort import Notice
+from mistline.report.pictures import Album, SlideView, view_slide
+from mistline.report.plots import scores as score_plots
+from mistline.report.plots import theme
+from mistline.report.scores import Comparison, Entry
+from mistline.report.sources import SlideSource
+from mistline.report.tables import Table, score_table, write_csv
+
+BUDGET_BYTES = 25 * 10**6
+_PICTURES_A_SLIDE = 7  # tissue pictures with the default scales; charts are small
+_LARGEST_PICTURE = 450_000
+_OPEN_SLIDES = 6  # with more slides only the first is unfolded
+SECTIONS = {
+    "overview": "Overview",
+    "dataset": "Dataset card",
+    "qc": "Quality control",
+    "crops": "Crops and tiles",
+    "exclusions": "Exclusions and problems",
+    "metacells": "Meta-cells",
+    "tasks": "Tasks",
+    "provenance": "Provenance",
+}
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything the page is made of.
+
+    Attributes:
+        settings: the report section.
+        version: the dataset's version.
+        n_genes: size of the dataset's vocabulary.
+        slides: the slides, in the sheet's order.
+        scales: all scales, the cell included.
+        splits, quality: contents of splits.json and metacells.json.
+        comparisons: results by task and protocol.
+        origins, sidecars: provenance of what is shown.
+        benchmarks: benchmark files, possibly none.
+        root: the result folder, as commands name it.
+    """
+
+    settings: Report
+    version: str
+    n_genes: int
+    slides: Sequence[SlideSource]
+    scales: Sequence[Scale]
+    splits: Mapping[str, Any]
+    quality: Mapping[str, Any]
+    comparisons: Sequence[Comparison]
+    origins: Sequence[origins.StageOrigin]
+    sidecars: Sequence[Mapping[str, Any]]
+    benchmarks: Sequence[Path]
+    root: Path
+
+
+@dataclass
+class _Context:
+    """Values of the templates, and the tables among them, which also become CSV files."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+
+    def table(self, key: str, table: Table) -> None:
+        self.values[key] = table
+        self.tables.append(table)
+
+
+def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
+    """Write figures and tables; return the page.
+
+    Args:
+        gathered: what to show.
+        tables: folder of the CSV files.
+        figures: folder of the PNG and SVG files.
+        seed: the run's seed.
+
+    Raises:
+        OutputError: the page would be larger than `BUDGET_BYTES`.
+    """
+    budget = BUDGET_BYTES * 7 // 10 // (len(gathered.slides) * _PICTURES_A_SLIDE)
+    album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
+    level = min(gathered.quality["levels"])
+    views = [
+        view_slide(slide, gathered.scales, level, gathered.settings, album)
+        for slide in progress(gathered.slides, "draw")
+    ]
+    context = _Context()
+    _overview(context, gathered)
+    _dataset(context, gathered)
+    _slides(context, gathered, views, level)
+    _metacells(context, gathered, views, album)
+    _tasks(context, gathered, album)
+    _provenance(context, gathered)
+    for table in context.tables:
+        write_csv(table, tables)
+    text = render(
+        title=gathered.settings.title,
+        short_version=gathered.version[:12],
+        dataset_version=gathered.version,
+        **context.values,
+    )
+    size = len(text.encode())
+    if size > BUDGET_BYTES:
+        raise OutputError(
+            "report",
+            f"the page would have {size / 1e6:.0f} MB, more than {BUDGET_BYTES / 1e6:.0f} MB",
+            "restrict the run to fewer slides with only: [..]",
+        )
+    return text
+
+
+def render(**values: Any) -> str:
+    """Fill the templates; every value is escaped, and one that is missing is an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mistline.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    sections = [
+        {"id": name, "title": title, "template": f"sections/{name}.html.j2"} for name, title in SECTIONS.items()
+    ]
+    return environment.get_template("page.html.j2").render(
+        sections=sections, mistline_version=mistline.__version__, **values
+    )
+
+
+def _overview(context: _Context, gathered: Gathered) -> None:
+    slides = gathered.slides
+    kept = sum(slide.cells["n_kept"] for slide in slides)
+    donors = {slide.donor for slide in slides}
+    facts = [("slides", f"{len(slides):,}"), ("donors", f"{len(donors):,}"), ("cells", f"{kept:,}")]
+    for name in slides[0].tiles:
+        facts.append((f"{name} tiles", f"{sum(slide.tiles[name] for slide in slides):,}"))
+    facts += [("genes", f"{gathered.n_genes:,}"), ("dataset version", gathered.version[:12])]
+    tissues = ", ".join(sorted({slide.tissue for slide in slides}))
+    n_problems = sum(len(slide.bundle["problems"]) for slide in slides)
+    context.values |= {
+        "facts": facts,
+        "lead": f"Cells, tiles and genes of {len(slides)} Xenium slide{'s' * (len(slides) != 1)} ({tissues}), "
+        "keyed to one another, with quality control and results.",
+        "made": f"Made by mistline {mistline.__version__} from raw 10x bundles: z-stacks projected and scaled to 8 bit "
+        "with a recorded window, tables joined by cell id, one record a cell and a tile, splits and meta-cells fitted "
+        "on training cells only. Everything made from this dataset carries its version.",
+        "n_problems": n_problems,
+        "headlines": [_headline(item) for item in gathered.comparisons if not item.is_oracle],
+        "next_steps": _next_steps(gathered),
+        "n_open": len(slides) if len(slides) <= _OPEN_SLIDES else 1,
+    }
+
+
+def _headline(comparison: Comparison) -> Notice:
+    """Say who wins a task on its first metric."""
+    metric = comparison.metrics[0]
+    winner = comparison.best(metric)
+    text = f"{comparison.task} ({comparison.protocol.replace('_', ' ')}): {comparison.verdict(metric)}"
+    return Notice(text, winner is None or winner.is_control)
+
+
+def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:
+    root = gathered.root
+    return [
+        (
+            "Read the dataset in Python:",
+            f'from mistline.data import open_dataset\n\ndata = open_dataset("{root}/dataset")',
+        ),
+        ("Ask what made a file, and whether it is up to date:", f"mistline why {root}/dataset/manifest.json"),
+        ("Make embeddings of every slide, then judge them:", "snakemake embeddings evaluation"),
+        ("See what a change of config.yaml would remake, without running it:", "snakemake -n report"),
+    ]
+
+
+def _dataset(context: _Context, gathered: Gathered) -> None:
+    slides, splits = gathered.slides, gathered.splits
+    context.table("slides_table", cohort.slides_table(slides))
+    context.table("scales_table", cohort.scales_table(slides, gathered.scales))
+    context.table("donors_table", cohort.donors_table(slides, splits))
+    context.table("splits_table", cohort.splits_table(slides, splits))
+    context.values |= {"splits_sentence": cohort.splits_sentence(splits), "leak": cohort.leak_notice(splits)}
+
+
+def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], level: str) -> None:
+    slides = gathered.slides
+    context.table("qc_table", cohort.qc_table(slides, {view.name: view.medians for view in views}))
+    context.table("exclusions_table", cohort.exclusions_table(slides))
+    context.table("joins_table", cohort.joins_table(slides))
+    context.table("problems_table", cohort.problems_table(slides))
+    context.values |= {
+        "slides": views,
+        "level": level,
+        "exclusions_sentence": cohort.exclusions_sentence(slides),
+    }
+
+
+def _metacells(context: _Context, gathered: Gathered, views: Sequence[SlideView], album: Album) -> None:
+    context.table("metacells_table", metacells.quality_table(gathered.quality))
+    context.table("labels_table", metacells.labels_table(gathered.quality))
+    context.values |= {
+        "metacells_sentence": metacells.sentence(gathered.quality),
+        "metacells_pictures": metacells.pictures(gathered.quality, [view.metacell_sizes for view in views], album),
+    }
+
+
+def _tasks(context: _Context, gathered: Gathered, album: Album) -> None:
+    models = [entry.name for item in gathered.comparisons for entry in item.entries if not entry.is_control]
+    shown = []
+    for item in gathered.comparisons:
+        table = score_table(item)
+        context.tables.append(table)
+        shown.append(
+            {
+                "title": f"{item.task}: {item.protocol.replace('_', ' ')}",
+                "is_oracle": item.is_oracle,
+                "sentence": _about(item),
+                "table": table,
+                "verdicts": [item.verdict(metric) for metric in item.metrics],
+                "picture": _score_picture(item, theme.colours(models), album),
+            }
+        )
+    context.values |= {
+        "comparisons": shown,
+        "no_tasks": "No task was evaluated: the configuration names none under tasks. A task that compares with known "
+        "labels also needs slides with a labels file (the sheet's labels column).",
+    }
+
+
+def _about(item: Comparison) -> str:
+    """Say what was judged how, in the task's own words where it gives them."""
+    told = [str(item.settings[key]) for key in ("protocol", "interval") if item.settings.get(key)]
+    seeds = sorted({seed for entry in item.entries for seed in entry.seeds})
+    several = (
+        f"over {len(seeds)} seeds the mean is shown, with the widest bounds of any seed"
+        if len(seeds) > 1
+        else "one seed: the scatter between trainings is not known"
+    )
+    sentences = [f"{item.n:,} items scored", *told, several]
+    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
+
+
+def _score_picture(item: Comparison, colours: Mapping[str, str], album: Album) -> theme.Picture:
+    bars = {metric: [_bar(entry, metric) for entry in item.entries] for metric in item.metrics}
+    return theme.chart(
+        partial(score_plots.scores, metrics=bars, colours=colours),
+        folder=album.folder,
+        name=f"{item.task}.{item.protocol}",
+        alt=f"scores of models and controls on {item.task}, protocol {item.protocol}",
+        caption=f"Filled: models. Hollow: controls. Lines: intervals (resampled unit: {item.unit}; n = {item.n:,}).",
+    )
+
+
+def _bar(entry: Entry, metric: str) -> score_plots.Bar:
+    value = entry.values.get(metric)
+    if value is None:
+        return score_plots.Bar(entry.name, entry.is_control, None, None, None)
+    return score_plots.Bar(entry.name, entry.is_control, value.value, value.low, value.high)
+
+
+def _provenance(context: _Context, gathered: Gathered) -> None:
+    context.table("stages_table", origins.stages_table(gathered.origins))
+    context.table("benchmarks_table", origins.benchmarks_table(gathered.benchmarks))
+    settings = [
+        {"name": item.stage, "text": text} for item in gathered.origins for text in item.settings if text != "{}"
+    ]
+    context.values |= {"versions": origins.versions(gathered.sidecars), "settings": settings}

@@ -1,0 +1,1 @@
+"""One file for every kind of figure; what they share is in `theme`."""

@@ -1,0 +1,247 @@
+"""How every figure looks, and how it becomes files and an embedded picture.
+
+Charts are drawn twice, on light and on dark paper, so that they suit both modes of the page. Pictures of
+tissue are drawn once, on black as microscopists know them. Colours: Okabe and Ito's set and Paul Tol's
+discrete rainbow, both readable with any colour vision.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from mistline.core.files import atomic_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from matplotlib.axes import Axes
+
+MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A63D2", "#A6761D")
+SPLIT_COLOURS = {"train": "#56B4E9", "val": "#F0E442", "test": "#E8743B", "gap": "#9A9A9A"}
+GROUP_COLOURS = (
+    "#56B4E9", "#E69F00", "#009E73", "#F0E442", "#CC79A7", "#D55E00", "#8DA0FF", "#B3DE69",
+    "#E31A5C", "#7FE0D0", "#B07D3C", "#DDAAEE", "#FFFFFF", "#8C8C8C", "#3F7F5F",
+)  # fmt: skip
+_DPI = 144
+_LONGEST_SIDE_PX = 4000
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The inks of one kind of paper."""
+
+    name: str
+    paper: str
+    ink: str
+    soft: str
+    grid: str
+    main: str
+    accent: str
+    control: str
+
+
+LIGHT = Palette("light", "#ffffff", "#1c2430", "#566070", "#e3e7ec", "#0072B2", "#C2410C", "#8b94a1")
+DARK = Palette("dark", "#171c23", "#e8ecf1", "#a3aebb", "#2c3440", "#5BB4E5", "#F59E5B", "#8b96a4")
+LIGHTBOX = Palette("lightbox", "#0b0d10", "#f2f4f7", "#b6bfca", "#2c3440", "#5BB4E5", "#F59E5B", "#8b96a4")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as the page shows it.
+
+    Attributes:
+        sources: paper name -> data URI; one entry for tissue pictures, `light` and `dark` for charts.
+        width, height: shown size in CSS pixels.
+        alt: what a person who does not see it should know.
+        caption: the sentence below it.
+        name: file name without ending in the folder of figures.
+    """
+
+    sources: Mapping[str, str]
+    width: int
+    height: int
+    alt: str
+    caption: str
+    name: str
+
+    @property
+    def size(self) -> int:
+        """Bytes it adds to the page."""
+        return sum(len(source) for source in self.sources.values())
+
+
+@contextmanager
+def styled(palette: Palette) -> Iterator[None]:
+    """Apply the house style with the inks of `palette` to figures made inside the block."""
+    settings: dict[str, Any] = {
+        "figure.facecolor": palette.paper,
+        "savefig.facecolor": palette.paper,
+        "axes.facecolor": palette.paper,
+        "axes.edgecolor": palette.soft,
+        "axes.labelcolor": palette.ink,
+        "axes.titlecolor": palette.ink,
+        "axes.titlesize": 10,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.labelsize": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.axisbelow": True,
+        "axes.formatter.useoffset": False,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": palette.soft,
+        "ytick.color": palette.soft,
+        "xtick.labelcolor": palette.ink,
+        "ytick.labelcolor": palette.ink,
+        "xtick.labelsize": 8.5,
+        "ytick.labelsize": 8.5,
+        "legend.fontsize": 8.5,
+        "legend.frameon": False,
+        "legend.labelcolor": palette.ink,
+        "text.color": palette.ink,
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "svg.hashsalt": "mistline",
+        "svg.fonttype": "path",
+        "figure.dpi": _DPI,
+    }
+    with mpl.rc_context(settings):
+        yield
+
+
+def chart(draw: Callable[[Palette], Figure], *, folder: Path, name: str, alt: str, caption: str) -> Picture:
+    """Draw a chart on light and on dark paper; the light one is also saved as PNG and SVG."""
+    sources = {}
+    width = height = 0
+    for palette in (LIGHT, DARK):
+        with styled(palette):
+            figure = draw(palette)
+            if palette is LIGHT:
+                save(figure, folder, name)
+            image = _rasterise(figure)
+        width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
+        sources[palette.name] = _data_uri(_palette_png(image), "png")
+    return Picture(sources, width, height, alt, caption, name)
+
+
+def tissue(
+    draw: Callable[[Palette], Figure], *, folder: Path, name: str, alt: str, caption: str, budget: int
+) -> Picture:
+    """Draw a picture of tissue on black; the embedded copy is a thumbnail of at most `budget` bytes."""
+    with styled(LIGHTBOX):
+        figure = draw(LIGHTBOX)
+        save(figure, folder, name)
+        image = _rasterise(figure)
+    data = thumbnail(image, budget)
+    width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
+    return Picture({LIGHTBOX.name: _data_uri(data, "webp")}, width, height, alt, caption, name)
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write `name`.png and `name`.svg; the same figure gives the same bytes."""
+    with atomic_path(folder / f"{name}.png") as part:
+        figure.savefig(part, format="png", metadata={"Software": None})
+    with atomic_path(folder / f"{name}.svg") as part:
+        figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def thumbnail(image: Image.Image, budget: int) -> bytes:
+    """Encode as WebP of at most `budget` bytes, giving up quality first and size then."""
+    for quality in (86, 74, 62):
+        data = _webp(image, quality)
+        if len(data) * 4 / 3 <= budget:
+            return data
+    while len(data) * 4 / 3 > budget and min(image.size) > 32:
+        image = image.resize((image.width * 4 // 5, image.height * 4 // 5), Image.Resampling.LANCZOS)
+        data = _webp(image, 62)
+    return data
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """Give every name its colour by its place among the sorted names: the same in every figure of a page."""
+    return {name: MODEL_COLOURS[place % len(MODEL_COLOURS)] for place, name in enumerate(sorted(set(names)))}
+
+
+def scale_bar(axes: Axes, um_per_unit: float, *, colour: str = "#ffffff", share: float = 0.25) -> float:
+    """Draw a bar of a round length in the lower left corner, and its length in micrometres above it.
+
+    Args:
+        axes: axes that show an image, their x axis in units of `um_per_unit` micrometres.
+        um_per_unit: micrometres of one unit of the x axis.
+        colour: of bar and text.
+        share: greatest part of the axes' width the bar takes.
+
+    Returns:
+        The bar's length in micrometres.
+    """
+    left, right = axes.get_xlim()
+    bottom, top = axes.get_ylim()
+    width, height = abs(right - left), abs(top - bottom)
+    length_um = round_length(width * um_per_unit * share)
+    margin = 0.03 * width
+    thick = 0.012 * height
+    down = 1 if bottom > top else -1
+    y = bottom - down * (margin + thick)
+    x = min(left, right) + margin
+    bar = Rectangle((x, y), length_um / um_per_unit, down * thick, facecolor=colour, edgecolor="#00000080", lw=0.5)
+    axes.add_patch(bar)
+    label = axes.text(x, y - down * 0.012 * height, format_length(length_um), color=colour, va="bottom", fontsize=9)
+    label.set_path_effects(halo())
+    return length_um
+
+
+def halo() -> list[Any]:
+    """Return the dark rim that keeps light text readable on a picture."""
+    return [patheffects.withStroke(linewidth=2.2, foreground="#000000c0")]
+
+
+def round_length(limit_um: float) -> float:
+    """Return the greatest of 1, 2, 5, 10, 20, ... that is not above `limit_um`."""
+    power = 10.0 ** math.floor(math.log10(limit_um))
+    return max(step * power for step in (1, 2, 5) if step * power <= limit_um * (1 + 1e-9))
+
+
+def format_length(um: float) -> str:
+    """Write a length with its unit: 50 um, 2 mm."""
+    return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
+
+
+def _rasterise(figure: Figure) -> Image.Image:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    stream.seek(0)
+    image = Image.open(stream).convert("RGB")
+    image.thumbnail((_LONGEST_SIDE_PX, _LONGEST_SIDE_PX))
+    return image
+
+
+def _palette_png(image: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    image.quantize(96, dither=Image.Dither.NONE).save(stream, format="png", optimize=True)
+    return stream.getvalue()
+
+
+def _webp(image: Image.Image, quality: int) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format="webp", quality=quality, method=4)
+    return stream.getvalue()
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

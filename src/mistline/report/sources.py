@@ -1,0 +1,167 @@
+"""What the report reads of a result tree: summaries, column subsets, a small copy of each image, some records.
+
+A slide of a million cells is never loaded: tables are read by column, images at the pyramid level that is
+just large enough to be looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+
+from mistline.core.errors import InputError
+from mistline.core.files import read_json
+from mistline.report.plots.tissue import Overview
+
+OVERVIEW_PX = 1000
+SPLITS = ("train", "val", "test", "gap")
+
+
+@dataclass(frozen=True)
+class SlideSource:
+    """One slide's results: its small summaries, and where the rest lies.
+
+    Attributes:
+        name, donor, tissue, disease: as in the slide sheet.
+        folder: `slides/<name>` of the result tree.
+        splits_file: which split each cell is in.
+        bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells.
+        tiles: grid scale -> stored tiles.
+    """
+
+    name: str
+    donor: str
+    tissue: str
+    disease: str
+    folder: Path
+    splits_file: Path
+    bundle: Mapping[str, Any]
+    image: Mapping[str, Any]
+    cells: Mapping[str, Any]
+    tiles: Mapping[str, int]
+
+    @property
+    def pixel_size_um(self) -> float:
+        """Micrometres a pixel at full resolution."""
+        return float(self.image["pixel_size_um"])
+
+    @property
+    def channel(self) -> str:
+        """The channel pictures show: the first one."""
+        return str(self.image["channels"][0])
+
+    def shards(self, scale: str) -> Path:
+        """Return the folder of a scale's shards."""
+        return self.folder / "shards" / scale
+
+    def index(self, scale: str) -> Path:
+        """Return the index of a scale's shards."""
+        return self.folder / "shards" / f"{scale}.parquet"
+
+
+def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: Sequence[str]) -> SlideSource:
+    """Read the summaries of one slide.
+
+    Args:
+        root: the result folder.
+        splits: the folder of split files.
+        entry: slide, donor, tissue and disease.
+        grid_scales: names of the grid scales.
+
+    Raises:
+        InputError: a file is missing, or the cells' counts do not add up.
+    """
+    folder = root / "slides" / entry["slide"]
+    cells = read_json(folder / "cells.json")
+    read, kept, excluded = cells["n_read"], cells["n_kept"], sum(cells["excluded"].values())
+    if read != kept + excluded:
+        raise InputError(
+            folder / "cells.json",
+            f"{read} cells read are not {kept} kept and {excluded} excluded",
+            "run read-cells again for this slide",
+        )
+    return SlideSource(
+        name=entry["slide"],
+        donor=entry["donor"],
+        tissue=entry["tissue"],
+        disease=entry["disease"],
+        folder=folder,
+        splits_file=splits / f"{entry['slide']}.parquet",
+        bundle=read_json(folder / "bundle.json"),
+        image=read_json(folder / "image.json"),
+        cells=cells,
+        tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
+    )
+
+
+def n_rows(path: Path) -> int:
+    """Return the number of rows of a parquet file from its footer."""
+    return int(_parquet(path).metadata.num_rows)
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read some columns of a parquet file.
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks a column.
+    """
+    file = _parquet(path)
+    missing = [name for name in columns if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(path, f"has no column {missing[0]!r}", "run the stage that makes it again")
+    return file.read(columns=list(columns)).to_pandas()
+
+
+def read_rows(path: Path, rows: Sequence[int]) -> pd.DataFrame:
+    """Read some rows of a parquet file, one row group at a time, in the order asked for."""
+    file = _parquet(path)
+    wanted = np.asarray(rows, dtype=np.int64)
+    found = []
+    start = 0
+    for group in range(file.num_row_groups):
+        stop = start + file.metadata.row_group(group).num_rows
+        inside = wanted[(wanted >= start) & (wanted < stop)]
+        if len(inside):
+            found.append(file.read_row_group(group).take(pa.array(inside - start)).to_pandas().set_index(inside))
+        start = stop
+    return pd.concat(found).loc[wanted]
+
+
+def read_overview(slide: SlideSource) -> Overview:
+    """Return a copy of the slide's display channel whose longer side is about `OVERVIEW_PX` pixels or less.
+
+    Raises:
+        InputError: the pyramid is missing or unreadable.
+    """
+    path = slide.folder / "image.ome.zarr"
+    try:
+        group = zarr.open_group(path, mode="r")
+        datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
+        shapes = [group[item["path"]].shape for item in datasets]
+    except (FileNotFoundError, KeyError) as error:
+        raise InputError(path, f"not a readable image pyramid ({error!r})", "run project-image again") from error
+    level = max((number for number, shape in enumerate(shapes) if max(shape[-2:]) >= OVERVIEW_PX), default=0)
+    pixels = np.asarray(group[datasets[level]["path"]][0])
+    um_per_px = slide.pixel_size_um * shapes[0][-1] / shapes[level][-1]
+    factor = min(1.0, OVERVIEW_PX / max(pixels.shape))
+    rows, cols = (max(1, round(side * factor)) for side in pixels.shape)
+    small = cv2.resize(pixels, (cols, rows), interpolation=cv2.INTER_AREA) if factor < 1 else pixels
+    return Overview(small, um_per_px * pixels.shape[1] / cols)
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(path, "no such file", "run the stage that makes it") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(path, f"not a readable parquet file ({error})", "run the stage that makes it again") from None

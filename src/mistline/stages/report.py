@@ -1,0 +1,97 @@
+"""Write the report: one self-contained page, its tables as CSV and its figures as PNG and SVG."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mistline.config.base import load_section
+from mistline.config.report import Report
+from mistline.config.scales import load_scales
+from mistline.core.errors import ConfigError
+from mistline.core.files import atomic_path, read_json, write_text
+from mistline.core.log import progress
+from mistline.core.provenance import record
+from mistline.report.origins import read_origins
+from mistline.report.page import Gathered, build
+from mistline.report.scores import read_comparisons
+from mistline.report.sources import n_rows, open_slide
+from mistline.store.manifest import read_manifest
+from mistline.workflow.digest import code_digest
+
+logger = logging.getLogger("mistline.report")
+
+
+def run(
+    root: Annotated[Path, typer.Option(help="the result folder, which holds slides/")],
+    manifest: Annotated[Path, typer.Option(help="the sealed dataset; splits/ and genes.parquet lie in its folder")],
+    splits_summary: Annotated[Path, typer.Option(help="splits.json")],
+    metacells_quality: Annotated[Path, typer.Option(help="metacells.json")],
+    slides_json: Annotated[str, typer.Option(help="JSON list of objects with slide, donor, tissue, disease")],
+    page: Annotated[Path, typer.Option(help="the page (html) to write")],
+    tables: Annotated[Path, typer.Option(help="the folder of CSV tables to write")],
+    figures: Annotated[Path, typer.Option(help="the folder of figures to write")],
+    scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    scores: Annotated[list[Path] | None, typer.Option(help="an evaluation (JSON); repeated")] = None,
+    benchmark: Annotated[list[Path] | None, typer.Option(help="a benchmark file of a rule; repeated")] = None,
+    params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
+    seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
+) -> None:
+    """Write the page, the tables and the figures."""
+    settings = load_section(Report, params, "report")
+    sizes = load_scales(scales)
+    sealed = read_manifest(manifest)
+    dataset, evaluations = manifest.parent, list(scores or [])
+    grids = [scale.name for scale in sizes if scale.unit == "grid"]
+    slides = [
+        open_slide(root, dataset / "splits", entry, grids) for entry in progress(_read_entries(slides_json), "read")
+    ]
+    origins, sidecars = read_origins([slide.folder for slide in slides], dataset, evaluations)
+    gathered = Gathered(
+        settings=settings,
+        version=sealed.version,
+        n_genes=n_rows(dataset / "genes.parquet"),
+        slides=slides,
+        scales=sizes,
+        splits=read_json(splits_summary),
+        quality=read_json(metacells_quality),
+        comparisons=read_comparisons(evaluations, sealed.version),
+        origins=origins,
+        sidecars=sidecars,
+        benchmarks=list(benchmark or []),
+        root=root,
+    )
+    with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
+        text = build(gathered, tables_part, figures_part, seed)
+    write_text(page, text)
+    logger.info("%s: %.1f MB", page, len(text.encode()) / 1e6)
+    inputs = {"manifest": manifest, "splits_summary": splits_summary, "metacells_quality": metacells_quality}
+    inputs |= {f"scores[{number}]": path for number, path in enumerate(evaluations)}
+    chosen = settings.model_dump(mode="json")
+    record(
+        "report",
+        outputs=[page, tables, figures],
+        inputs=inputs,
+        params=chosen,
+        code=code_digest("report"),
+        seed=seed,
+    )
+
+
+def _read_entries(text: str) -> list[dict[str, Any]]:
+    remedy = "pass a JSON list of objects with slide, donor, tissue and disease"
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("slides-json", f"not valid JSON ({error})", remedy) from None
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError("slides-json", "no slides", remedy)
+    for entry in entries:
+        missing = [key for key in ("slide", "donor", "tissue", "disease") if key not in entry]
+        if missing:
+            raise ConfigError("slides-json", f"a slide lacks {missing[0]}", remedy)
+    return entries
