@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from bisect import bisect_right
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakValueDictionary
 
 import lmdb
 
@@ -21,8 +23,8 @@ _REMEDY = "remove the shard folder and run its stage again"
 class ShardReader:
     """Records 0 .. n-1 of a folder that `ShardWriter` wrote.
 
-    Files are opened at the first read of each process, so an instance may be made before a fork; it pickles
-    as its path. Nothing is locked and nothing is written.
+    Files are opened at the first read of each process, so an instance may be made, and used, before a fork; it
+    pickles as its path. Nothing is locked and nothing is written.
 
     Args:
         folder: the shard folder.
@@ -40,7 +42,7 @@ class ShardReader:
         for name in self._names:
             _check_size(self.folder / name, int(contents[name]["n_bytes"]))
         self._pid = -1
-        self._transactions: list[Any] = []
+        self._files: list[_File] = []
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -70,7 +72,7 @@ class ShardReader:
         if self._pid != os.getpid():
             self._open()
         try:
-            value = self._transactions[bisect_right(self._ends, key)].get(KEY.pack(key))
+            value = self._files[bisect_right(self._ends, key)].transaction.get(KEY.pack(key))
         except lmdb.Error as error:
             raise InputError(f"{self._file(key)}, key {key}", f"unreadable ({error})", _REMEDY) from error
         if value is None:
@@ -78,17 +80,53 @@ class ShardReader:
         return cast("memoryview", value)
 
     def _open(self) -> None:
-        """Open every file for this process; one read transaction each lives as long as the reader."""
-        transactions = []
-        for name in self._names:
-            path = self.folder / name
-            try:
-                env = lmdb.open(str(path), readonly=True, lock=False, subdir=False, create=False, max_dbs=0)
-                transactions.append(env.begin(buffers=True))
-            except lmdb.Error as error:
-                raise InputError(path, f"not a readable shard ({error})", _REMEDY) from error
-        self._transactions = transactions  # those of a parent process are dropped, never used
+        with _LOCK:
+            self._files = [_open_file(self.folder / name) for name in self._names]
         self._pid = os.getpid()
+
+
+class _File:
+    """An open shard of this process, with one read transaction that lives as long."""
+
+    def __init__(self, path: Path) -> None:
+        self.env: Any = lmdb.open(str(path), readonly=True, lock=False, subdir=False, create=False, max_dbs=0)
+        self.transaction: Any = self.env.begin(buffers=True)
+
+    def close(self) -> None:
+        self.transaction.abort()
+        self.env.close()
+
+
+# LMDB refuses to open a file twice in one process, so readers of one file share it; it is closed with the last.
+# Files are known by inode: a shard that is made anew at the same place is another file.
+_FILES: WeakValueDictionary[tuple[int, int], _File] = WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def _open_file(path: Path) -> _File:
+    try:
+        status = path.stat()
+        key = (status.st_dev, status.st_ino)
+        file = _FILES.get(key)
+        if file is None:
+            file = _FILES[key] = _File(path)
+    except FileNotFoundError:
+        raise InputError(path, "the shard is missing", _REMEDY) from None
+    except lmdb.Error as error:
+        raise InputError(path, f"not a readable shard ({error})", _REMEDY) from error
+    return file
+
+
+def _close_inherited() -> None:
+    """Close, in a forked child, what its parent had open: the child opens its own."""
+    global _LOCK
+    _LOCK = threading.Lock()
+    for file in list(_FILES.values()):
+        file.close()
+    _FILES.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def _check_size(path: Path, n_bytes: int) -> None:

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mistline.core.errors import InputError
+from mistline.store.codec import decode, encode
+
+IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=40))
+GENES = st.dictionaries(st.integers(0, 65_535), st.integers(0, 2**31 - 1), max_size=30)
+
+
+def _row(genes: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    index = np.array(sorted(genes), dtype=np.int64)
+    return index, np.array([genes[i] for i in sorted(genes)], dtype=np.int64)
+
+
+@given(IMAGES, GENES)
+def test_what_goes_in_comes_out(image, genes):
+    index, count = _row(genes)
+    record = decode(encode(image, index, count))
+    np.testing.assert_array_equal(record.image, image)
+    np.testing.assert_array_equal(record.gene_index, index)
+    np.testing.assert_array_equal(record.gene_count, count)
+    assert (record.image.dtype, record.gene_index.dtype, record.gene_count.dtype) == (np.uint8, np.uint16, np.int32)
+
+
+def test_arrays_are_writable_and_own_their_memory():
+    data = encode(np.full((1, 4, 4), 7, np.uint8), np.array([3]), np.array([2]))
+    record = decode(data)
+    record.image[:] = 0
+    record.gene_index[:] = 0
+    record.gene_count[:] = 0
+    assert decode(data).image.max() == 7
+
+
+def test_the_type_of_the_counts_does_not_change_the_bytes():
+    image = np.zeros((1, 3, 3), np.uint8)
+    genes, counts = [1, 5], [2, 60_000]
+    made = {
+        encode(image, np.array(genes, index_type), np.array(counts, count_type))
+        for index_type in (np.uint16, np.int32, np.int64)
+        for count_type in (np.uint16, np.uint32, np.int64)
+    }
+    assert len(made) == 1
+
+
+def test_a_view_with_strides_is_stored_as_it_looks():
+    plane = np.arange(400, dtype=np.uint8).reshape(1, 20, 20)
+    view = plane[:, 3:17:2, 5:15]
+    np.testing.assert_array_equal(decode(encode(view, np.empty(0, int), np.empty(0, int))).image, view)
+
+
+def test_any_changed_byte_is_noticed():
+    image = np.arange(48, dtype=np.uint8).reshape(1, 6, 8)
+    data = encode(image, np.array([1, 9]), np.array([4, 70_000]))
+    for position in range(len(data)):
+        damaged = bytearray(data)
+        damaged[position] ^= 0x10
+        with pytest.raises(InputError, match="shard 3, key 5"):
+            decode(bytes(damaged), "shard 3, key 5")
+
+
+def test_any_truncation_is_noticed():
+    data = encode(np.arange(48, dtype=np.uint8).reshape(1, 6, 8), np.array([1]), np.array([4]))
+    for length in range(len(data)):
+        with pytest.raises(InputError):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize(
+    ("image", "index", "count"),
+    [
+        (np.zeros((4, 4), np.uint8), [1], [1]),
+        (np.zeros((1, 4, 4), np.uint16), [1], [1]),
+        (np.zeros((1, 4, 4), np.uint8), [1, 2], [1]),
+        (np.zeros((1, 4, 4), np.uint8), [65_536], [1]),
+        (np.zeros((1, 4, 4), np.uint8), [-1], [1]),
+        (np.zeros((1, 4, 4), np.uint8), [1], [-1]),
+        (np.zeros((1, 4, 4), np.uint8), [1], [2**31]),
+    ],
+)
+def test_what_does_not_fit_is_refused(image, index, count):
+    with pytest.raises(ValueError, match=r"record|gene"):
+        encode(image, np.array(index), np.array(count))
