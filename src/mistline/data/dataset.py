@@ -67,8 +67,9 @@ def open_dataset(
 class MistDataset(Dataset[Sample]):
     """Records of one scale and split, slide after slide, each in the order of its files.
 
-    Indexing gives a `Sample`, `__getitems__` (which a torch loader calls) a `Batch`; `loader` is the usual way
-    to read it (a torch loader of your own needs `collate_fn=mistline.data.as_is`). In memory are a few bytes a record; pixels and counts stay on disk. An instance pickles as its path.
+    Indexing gives a `Sample`, `__getitems__` (which a torch loader calls) a `Batch`; `loader` is the usual way to
+    read it, and a torch loader of your own needs `collate_fn=mistline.data.as_is`. In memory are a few bytes a
+    record; pixels and counts stay on disk. An instance pickles as its path.
 
     Args:
         manifest: of the dataset.

@@ -48,7 +48,10 @@ def describe(
         scales: all scales.
         made_by: sections, code and versions.
     """
-    entries = [_slide(cohort.folder, entry, *parts) for entry, *parts in zip(cohort.slides, files, proven, strict=True)]
+    entries = [
+        _slide(cohort.folder, entry, of_slide, found)
+        for entry, of_slide, found in zip(cohort.slides, files, proven, strict=True)
+    ]
     excluded: Counter[str] = Counter()
     for item in proven:
         excluded.update(item.summary["excluded"])

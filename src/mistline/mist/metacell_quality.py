@@ -105,8 +105,8 @@ def as_types(column: pd.Series) -> NDArray[np.object_] | None:
 
 def _empty(vocabulary: Vocabulary) -> _Sums:
     k, t = vocabulary.c_expr.shape
-    zeros = (np.zeros(t) for _ in range(6))
-    return _Sums(*zeros, per_metacell=np.zeros(k, dtype=np.int64))
+    n, y, yy, c, cc, yc = np.zeros((6, t))
+    return _Sums(n, y, yy, c, cc, yc, per_metacell=np.zeros(k, dtype=np.int64))
 
 
 def _add_slide(sums: dict[str, _Sums], slide: Judged, file: CountsFile, query: Query, threads: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +95,7 @@ def _read_sections(text: str) -> dict[str, Any]:
         raise ConfigError("params", f"not a JSON object ({error})", "pass the sections as one object") from None
 
 
-def _check_splits(files: list[SlideFiles], splits: dict[str, Any]) -> None:
+def _check_splits(files: list[SlideFiles], splits: Mapping[str, Any]) -> None:
     """Check that splits.json is of these slides, donors and files."""
     for item in files:
         described = splits["slides"].get(item.slide)
