@@ -74,8 +74,9 @@ def sources(layout: Layout) -> dict[str, Source]:
     found = in_focus | found
     if not found:
         raise InputError(layout.root, "no morphology image", "copy morphology.ome.tif or morphology_focus/ of the run")
+    found = {name: found[name] for name in sorted(found, key=lambda name: (name != NUCLEI, name))}
     _require_one_shape(list(found.values()))
-    return {name: found[name] for name in sorted(found, key=lambda name: (name != NUCLEI, name))}
+    return found
 
 
 def choose(found: dict[str, Source], channels: Sequence[str], where: str | Path) -> list[Source]:
