@@ -40,34 +40,75 @@ class Needs:
 class Batch(Protocol):
     """Records of one scale, as `mistline.data` makes them; what was not asked for is None."""
 
-    slide: Sequence[str]
-    """[B] names."""
-    donor: Sequence[str]
-    """[B]."""
-    record_id: Sequence[str]
-    """[B] `cell_id`, or a tile's `row_col` at a grid scale."""
-    xy_um: Tensor
-    """[B, 2] centre, micrometres."""
-    side_um: Tensor
-    """[B] side of the square that the image shows."""
-    image: Any
-    """uint8 [B, C, S, S]."""
-    genes: Tensor | None
-    """[B, G] counts over the vocabulary, for dense."""
-    measured: Tensor | None
-    """bool [B, G], the genes on the slide's panel: where False, `genes` says nothing."""
-    gene_index: Tensor | None
-    """[N] place in the vocabulary of every count of the batch, record after record, for sparse."""
-    gene_count: Tensor | None
-    """[N] the counts."""
-    gene_offset: Tensor | None
-    """[B + 1] where each record starts in `gene_index` and `gene_count`."""
-    metacell: Tensor | None
-    """[B] row of the meta-cell vocabulary; None for tiles."""
-    tiles: Mapping[str, Sequence[str]]
-    """Coarser scale -> [B] `row_col` of the tile that holds the record."""
-    labels: Mapping[str, Sequence[Any]]
-    """Column -> [B] known labels, None where unknown."""
+    @property
+    def slide(self) -> Sequence[str]:
+        """Return [B] names."""
+        ...
+
+    @property
+    def donor(self) -> Sequence[str]:
+        """Return [B] whose tissue it is."""
+        ...
+
+    @property
+    def record_id(self) -> Sequence[str]:
+        """Return [B] `cell_id`, or a tile's `row_col` at a grid scale."""
+        ...
+
+    @property
+    def xy_um(self) -> Tensor:
+        """Return [B, 2] centre, micrometres."""
+        ...
+
+    @property
+    def side_um(self) -> Tensor:
+        """Return [B] side of the square that the image shows."""
+        ...
+
+    @property
+    def image(self) -> Any:
+        """Return uint8 [B, C, S, S]."""
+        ...
+
+    @property
+    def genes(self) -> Tensor | None:
+        """Return [B, G] counts over the vocabulary, for dense."""
+        ...
+
+    @property
+    def measured(self) -> Tensor | None:
+        """Return bool [B, G], the genes on the slide's panel: where False, `genes` says nothing."""
+        ...
+
+    @property
+    def gene_index(self) -> Tensor | None:
+        """Return [N] place in the vocabulary of every count of the batch, record after record, for sparse."""
+        ...
+
+    @property
+    def gene_count(self) -> Tensor | None:
+        """Return [N] the counts."""
+        ...
+
+    @property
+    def gene_offset(self) -> Tensor | None:
+        """Return [B + 1] where each record starts in `gene_index` and `gene_count`."""
+        ...
+
+    @property
+    def metacell(self) -> Tensor | None:
+        """Return [B] row of the meta-cell vocabulary; None for tiles."""
+        ...
+
+    @property
+    def tiles(self) -> Mapping[str, Sequence[str]]:
+        """Return Coarser scale -> [B] `row_col` of the tile that holds the record."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[Any]]:
+        """Return Column -> [B] known labels, None where unknown."""
+        ...
 
 
 class Source(Protocol):

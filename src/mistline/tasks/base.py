@@ -34,8 +34,18 @@ class Inputs(Protocol):
     only the cells it judges.
     """
 
-    def cells(self, *splits: str) -> pd.DataFrame:
-        """Return the cells of some splits: slide, donor, row, cell_id, x_um, y_um, split, label_<column>."""
+    def count(self, *splits: str) -> int:
+        """Return the number of cells of some splits."""
+        ...
+
+    def cells(self, *splits: str, at_most: int | None = None, seed: int = 0) -> pd.DataFrame:
+        """Return the cells of some splits: slide, donor, row, cell_id, x_um, y_um, split, label_<column>.
+
+        Args:
+            splits: names, such as test.
+            at_most: how many to draw by seed, kept in the order of the files; None for all.
+            seed: of the draw, which is the same for every model.
+        """
         ...
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:

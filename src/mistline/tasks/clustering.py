@@ -51,11 +51,11 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: too few cells or classes to score.
     """
-    from mistline.tasks.controls import DESCRIPTIONS, representations, sample
+    from mistline.tasks.controls import DESCRIPTIONS, representations
     from mistline.tasks.stats import choose_unit
 
-    test = inputs.cells("test")
-    cells = sample(test, params.max_cells, params.seed, "clustering")
+    n_test = inputs.count("test")
+    cells = inputs.cells("test", at_most=params.max_cells, seed=params.seed)
     labels, known = _labels(cells, params)
     embedding = inputs.embedding(cells)
     unit = choose_unit(cells["donor"].to_numpy(dtype=str)[known], cells["slide"].to_numpy(dtype=str)[known])
@@ -73,9 +73,9 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         **params.model_dump(mode="json"),
         "protocol": PROTOCOLS[protocol],
         "oracle": protocol == "oracle",
-        "n_test_cells": len(test),
+        "n_test_cells": n_test,
         "n_clustered": len(cells),
-        "subsampled": len(cells) < len(test),
+        "subsampled": len(cells) < n_test,
         "n_unlabelled": int((~known).sum()),
         "n_classes": int(labels.max()) + 1,
         "interval": f"{unit.note}; the clusters are held fixed",
@@ -141,7 +141,8 @@ def _labels(cells: pd.DataFrame, params: Params) -> tuple[NDArray[np.int64], NDA
 
     column = f"label_{params.label}"
     if column not in cells:
-        have = ", ".join(name.removeprefix("label_") for name in cells if name.startswith("label_")) or "none"
+        columns = [str(name) for name in cells.columns]
+        have = ", ".join(name.removeprefix("label_") for name in columns if name.startswith("label_")) or "none"
         raise ConfigError(
             f"tasks.clustering.params.label: {params.label}",
             f"no slide has this label column (there are: {have})",

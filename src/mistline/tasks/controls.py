@@ -69,7 +69,7 @@ def representations(
 
     @cache
     def fitted() -> tuple[LogCounts, sparse.csr_matrix]:
-        return fit_log_counts(inputs, sample(inputs.cells("train"), MAX_FIT_CELLS, seed, "controls"))
+        return fit_log_counts(inputs, inputs.cells("train", at_most=MAX_FIT_CELLS, seed=seed))
 
     @cache
     def rows() -> sparse.csr_matrix:
@@ -81,14 +81,6 @@ def representations(
         "pca": lambda: principal_components(fitted()[1], rows()),
         "shuffled": lambda: shuffled(embedding, seed),
     }
-
-
-def sample(cells: pd.DataFrame, largest: int, seed: int, purpose: str) -> pd.DataFrame:
-    """Draw at most `largest` cells, kept in their order; all of them when there are no more."""
-    if len(cells) <= largest:
-        return cells.reset_index(drop=True)
-    chosen = generator(seed, "evaluate", purpose).choice(len(cells), size=largest, replace=False)
-    return cells.iloc[np.sort(chosen)].reset_index(drop=True)
 
 
 def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:

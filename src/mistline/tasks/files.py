@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
+from mistline.core.seeds import generator
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 
 
@@ -45,17 +46,36 @@ class FileInputs:
 
     def __init__(self, slides: Sequence[SlideFiles], model: str, seed: int, dataset_version: str) -> None:
         self.slides = {item.slide: item for item in slides}
-        expected = {"dataset_version": dataset_version, "model": model, "seed": seed}
+        expected: dict[str, str | int] = {"dataset_version": dataset_version, "model": model, "seed": seed}
         origins = [_checked_origin(item.embedding, expected) for item in slides]
         if len({origin.model_sha256 for origin in origins}) > 1:
             raise InputError(
                 slides[0].embedding.parent, "the slides are embedded with different weights", "run embed again"
             )
 
-    def cells(self, *splits: str) -> pd.DataFrame:
-        """Return the cells of some splits; see `tasks.base.Inputs`."""
-        parts = [_read_cells(item, splits) for item in self.slides.values()]
+    def count(self, *splits: str) -> int:
+        """Return the number of cells of some splits."""
+        return sum(len(rows) for rows in self._rows(splits))
+
+    def cells(self, *splits: str, at_most: int | None = None, seed: int = 0) -> pd.DataFrame:
+        """Return the cells of some splits, or a draw of them; see `tasks.base.Inputs`."""
+        rows = self._rows(splits)
+        total = sum(map(len, rows))
+        if at_most is not None and total > at_most:
+            chosen = np.zeros(total, dtype=bool)
+            draw = generator(seed, "evaluate", "cells", *splits)
+            chosen[draw.choice(total, size=at_most, replace=False)] = True
+            ends = np.cumsum([len(part) for part in rows])
+            rows = [part[kept] for part, kept in zip(rows, np.split(chosen, ends[:-1]), strict=True)]
+        parts = [_read_cells(item, part) for item, part in zip(self.slides.values(), rows, strict=True)]
         return pd.concat(parts, ignore_index=True)
+
+    def _rows(self, splits: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Return, for each slide, the rows of the cells of these splits."""
+        return [
+            np.flatnonzero(_table(item.splits, ["split"])["split"].isin(splits).to_numpy())
+            for item in self.slides.values()
+        ]
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
         """Return [n, D], a row for each given cell."""
@@ -100,21 +120,22 @@ def _checked_origin(path: Path, expected: Mapping[str, str | int]) -> Origin:
     return origin
 
 
-def _read_cells(item: SlideFiles, splits: Sequence[str]) -> pd.DataFrame:
-    cells, split = _table(item.cells), _table(item.splits)
+def _read_cells(item: SlideFiles, rows: NDArray[np.int64]) -> pd.DataFrame:
+    split = _table(item.splits, ["cell_id", "split"])
+    cells = _table(item.cells)
     if not np.array_equal(cells["cell_id"].to_numpy(), split["cell_id"].to_numpy()):
         raise InputError(item.splits, f"its cells are not those of {item.cells.name}", "run make-splits again")
     labels = [name for name in cells.columns if name.startswith("label_")]
-    table = cells[["cell_id", "x_um", "y_um", *labels]].assign(split=split["split"].to_numpy())
+    table = cells[["cell_id", "x_um", "y_um", *labels]].assign(split=split["split"]).iloc[rows]
     table.insert(0, "slide", item.slide)
     table.insert(1, "donor", item.donor)
-    table.insert(2, "row", np.arange(len(table)))
-    return table[table["split"].isin(splits)]
+    table.insert(2, "row", rows)
+    return table
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        return pd.read_parquet(path, columns=columns)
     except FileNotFoundError:
         raise InputError(path, "no such file", "run the stage that makes it") from None
 
@@ -125,7 +146,7 @@ def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]
     if not index.is_unique:
         doubled = index[index.duplicated()][0]
         raise InputError(item.embedding, f"cell {doubled} is embedded more than once", "run embed again")
-    position = index.get_indexer(part["cell_id"])
+    position = index.get_indexer(pd.Index(part["cell_id"]))
     if (position < 0).any():
         missing = part["cell_id"].to_numpy()[int(np.argmax(position < 0))]
         raise InputError(item.embedding, f"cell {missing} has no embedding", "run embed again")

@@ -5,15 +5,6 @@ import numpy as np
 from mistline.tasks import controls
 
 
-def test_sample_is_seeded_and_keeps_order(cohort):
-    cohort.add("a", "d1")
-    cells = cohort.inputs().cells("test")
-    one, two = (controls.sample(cells, 30, 0, "x") for _ in range(2))
-    assert list(one["row"]) == sorted(one["row"]) == list(two["row"])
-    assert len(one) == 30
-    assert list(controls.sample(cells, 30, 1, "x")["row"]) != list(one["row"])
-
-
 def test_places_of_two_slides_never_meet(cohort):
     cohort.add("a", "d1")
     cohort.add("b", "d2")

@@ -82,3 +82,25 @@ def test_missing_file_names_itself(cohort):
     item.embedding.unlink()
     with pytest.raises(InputError, match="no such file"):
         cohort.inputs()
+
+
+def test_a_draw_is_seeded_over_all_slides_and_keeps_order(cohort):
+    for name in "abc":
+        cohort.add(name, name)
+    inputs = cohort.inputs()
+    one, two, other = (inputs.cells("test", at_most=60, seed=seed) for seed in (0, 0, 1))
+    assert inputs.count("test") == len(inputs.cells("test")) > 60
+    pd.testing.assert_frame_equal(one, two)
+    assert len(one) == len(other) == 60
+    assert list(one["cell_id"]) != list(other["cell_id"])
+    assert list(one["slide"]) == sorted(one["slide"])
+    assert set(one["slide"]) == set("abc")
+    assert all(part["row"].is_monotonic_increasing for _, part in one.groupby("slide"))
+    assert set(one["split"]) == {"test"}
+    pd.testing.assert_frame_equal(inputs.cells("test", at_most=10**6), inputs.cells("test"))
+
+
+def test_several_splits_at_once(cohort):
+    cohort.add("a", "a")
+    inputs = cohort.inputs()
+    assert len(inputs.cells("train", "test")) == inputs.count("train") + inputs.count("test") == 150

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mistline.models.contract import Needs
+from mistline.train import source as source_module
+from mistline.train.source import DatasetSource
+from tests.unit.data.conftest import build
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("source") / "results")
+
+
+def _manifest(results: Path) -> Path:
+    return results / "dataset" / "manifest.json"
+
+
+def _ids(batches) -> list[str]:
+    return [f"{slide}/{cell}" for batch in batches for slide, cell in zip(batch.slide, batch.record_id, strict=True)]
+
+
+def test_a_slide_comes_in_the_order_of_its_cells(results):
+    found = DatasetSource(_manifest(results), slides=("s2",))
+    cells = pd.read_parquet(results / "slides" / "s2" / "cells.parquet")
+    assert _ids(found.batches(Needs(batch_size=50))) == [f"s2/{cell}" for cell in cells["cell_id"]]
+    assert found.count() == len(cells)
+
+
+def test_a_split_holds_its_cells_only(results):
+    expected = set()
+    for slide in ("s1", "s2"):
+        table = pd.read_parquet(results / "dataset" / "splits" / f"{slide}.parquet")
+        expected |= {f"{slide}/{cell}" for cell in table.loc[table["split"] == "train", "cell_id"]}
+    assert set(_ids(DatasetSource(_manifest(results), split="train").batches(Needs()))) == expected
+
+
+def test_shuffled_order_is_the_seed_s_and_complete(results):
+    found = DatasetSource(_manifest(results))
+    one, two, other = (_ids(found.batches(Needs(batch_size=64), shuffle=seed)) for seed in (1, 1, 2))
+    assert one == two != other
+    assert sorted(one) == sorted(_ids(found.batches(Needs())))
+
+
+def test_batches_hold_what_was_asked_for(results):
+    found = DatasetSource(_manifest(results))
+    batch = next(found.batches(Needs(image_size=24, genes="dense", batch_size=8)))
+    assert tuple(batch.image.shape) == (8, 1, 24, 24)
+    assert tuple(batch.genes.shape) == (8, len(found.genes))
+    bare = next(found.batches(Needs(batch_size=8)))
+    assert (bare.image, bare.genes, bare.gene_index) == (None, None, None)
+    assert next(found.batches(Needs(genes="sparse"))).gene_offset is not None
+
+
+def test_common_genes_are_those_of_both_panels(results):
+    found = DatasetSource(_manifest(results))
+    assert found.channels == ("DAPI",)
+    assert (len(found.genes), len(found.common_genes)) == (30, 28)
+    assert set(found.common_genes) < set(found.genes)
+
+
+def test_grid_scales_are_records_too(results):
+    found = DatasetSource(_manifest(results), slides=("s1",))
+    niches = _ids(found.batches(Needs(scale="niche", image_size=16)))
+    assert len(niches) == found.count("niche") > 0
+    assert all("_" in name for name in niches)
+
+
+def test_workers_change_nothing(results, monkeypatch):
+    monkeypatch.setattr(source_module, "_FEWEST_FOR_WORKERS", 1)
+    needs = Needs(image_size=16, batch_size=100)
+    rows = []
+    for workers in (0, 2):
+        batches = list(DatasetSource(_manifest(results), workers=workers).batches(needs, shuffle=3))
+        rows.append((_ids(batches), np.concatenate([batch.image.numpy() for batch in batches])))
+    assert rows[0][0] == rows[1][0]
+    np.testing.assert_array_equal(rows[0][1], rows[1][1])
