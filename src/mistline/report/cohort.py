@@ -28,24 +28,39 @@ class Notice:
 
 
 def slides_table(slides: Sequence[SlideSource]) -> Table:
-    """Return one line a slide: what it is and what of it is in the dataset."""
-    grids = list(slides[0].tiles)
+    """Return one line a slide: whose tissue it is and how it was measured."""
     titles = ("slide", "donor", "tissue", "disease", "layout", "XOA", "pixel (µm)", "image (mm)", "channels")
-    numbers = ("cells read", "cells kept", "genes", *(f"{name} tiles" for name in grids))
     lines = [
         row(
             slide.name, slide.donor, slide.tissue, slide.disease, str(slide.bundle["layout"]), str(slide.bundle["xoa"]),
-            cell(slide.pixel_size_um, 4), _size(slide), _channels(slide), slide.cells["n_read"], slide.cells["n_kept"],
-            slide.bundle["panel"]["n_genes"], *slide.tiles.values(),
+            cell(slide.pixel_size_um, 4), _size(slide), _channels(slide),
         )
         for slide in slides
     ]  # fmt: skip
     return Table(
         "slides",
-        "Slides of the dataset. A channel's source is the z-stack (projected here) or what the bundle offers instead.",
-        columns(*titles, *numbers, numeric=("pixel (µm)", *numbers)),
+        "Slides. A channel's source is the z-stack (projected here) or what the bundle offers instead.",
+        columns(*titles, numeric=("pixel (µm)",), notes={"image (mm)": "width and height"}),
         tuple(lines),
-        total=_total(lines, len(titles), skip=(len(titles) + 2,)),
+    )
+
+
+def contents_table(slides: Sequence[SlideSource]) -> Table:
+    """Return one line a slide: what of it is in the dataset."""
+    numbers = ("cells read", "cells kept", "genes", *(f"{name} tiles" for name in slides[0].tiles))
+    lines = [
+        row(
+            slide.name, slide.cells["n_read"], slide.cells["n_kept"], slide.bundle["panel"]["n_genes"],
+            *slide.tiles.values(), str(slide.bundle["panel"]["name"] or ""),
+        )
+        for slide in slides
+    ]  # fmt: skip
+    return Table(
+        "contents",
+        "What of each slide is in the dataset. Tiles without a cell are not stored.",
+        columns("slide", *numbers, "panel", numeric=numbers),
+        tuple(lines),
+        total=_total(lines, 1, skip=(3,)),
     )
 
 
@@ -66,7 +81,7 @@ def scales_table(slides: Sequence[SlideSource], scales: Sequence[Scale]) -> Tabl
     return Table(
         "scales",
         "Scales. A cell's record is the smallest square around its polygon at native resolution.",
-        columns("scale", "unit", "side (px)", "side (µm)", "records", numeric=("side (px)", "records")),
+        columns("scale", "unit", "side (px)", "side (µm)", "records", numeric=("side (px)", "side (µm)", "records")),
         tuple(lines),
     )
 
@@ -156,18 +171,17 @@ def qc_table(slides: Sequence[SlideSource], medians: Mapping[str, Mapping[str, f
     for slide in slides:
         own = medians[slide.name]
         low, high = slide.image["window"][slide.channel]
-        kinds = ", ".join(f"{name} {n:,}" for name, n in sorted(slide.cells["control_features"].items()))
         controls = int(slide.cells["control_counts"])
         lines.append(
             row(
                 slide.name, slide.cells["n_kept"], cell(own["n_counts"], 0), cell(own["n_genes"], 0),
                 cell(own["cell_area_um2"], 1), share(int(own["without_nucleus"]), slide.cells["n_kept"]), controls,
-                share(controls, int(own["total_counts"]) + controls), cell(f"{low:g} – {high:g}"), kinds or "none",
+                share(controls, int(own["total_counts"]) + controls), cell(f"{low:g} – {high:g}"),
             )
         )  # fmt: skip
     titles = (
         "slide", "cells", "counts a cell", "genes a cell", "cell area (µm²)", "without nucleus", "control counts",
-        "control share", "window", "control features",
+        "control share", "window",
     )  # fmt: skip
     notes = {
         "counts a cell": "median of transcripts of genes",
@@ -178,6 +192,18 @@ def qc_table(slides: Sequence[SlideSource], medians: Mapping[str, Mapping[str, f
         "qc",
         "Quality at a glance: medians over kept cells.",
         columns(*titles, numeric=titles[1:8], notes=notes),
+        tuple(lines),
+    )
+
+
+def controls_table(slides: Sequence[SlideSource]) -> Table:
+    """Return one line a slide: features of the panel that are no genes, by type."""
+    types = sorted({name for slide in slides for name in slide.cells["control_features"]})
+    lines = [row(slide.name, *(slide.cells["control_features"].get(name, 0) for name in types)) for slide in slides]
+    return Table(
+        "controls",
+        "Features that are no genes, by type: counted here, and left out of everything else.",
+        columns("slide", *types, numeric=types),
         tuple(lines),
     )
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from mistline.report.pictures import Album
 from mistline.report.plots import distributions, metacells, theme
 from mistline.report.plots.theme import Picture
-from mistline.report.tables import Cell, Table, cell, columns, row
+from mistline.report.tables import Cell, Row, Table, cell, columns, row
 
+_LISTED_TYPES = 30
 PARTS = {"train": "training cells", "held_out": "held-out cells"}
 
 
@@ -62,10 +63,10 @@ def labels_table(quality: Mapping[str, Any]) -> Table:
         found = [_labels(quality, part, column) for part in PARTS]
         lines.append(row(column, "all types (purity)", *(_optional(item, "purity") for item in found), ""))
         types = sorted({name for item in found if item for name in item["recall"]})
-        for name in types:
-            rare = any(item and name in item["rare"]["types"] for item in found)
-            recalls = [cell(item["recall"].get(name), 3) if item else cell(None) for item in found]
-            lines.append(row(column, name, *recalls, "rare" if rare else ""))
+        if len(types) > _LISTED_TYPES:
+            lines.append(row(column, f"{len(types)} types, not listed one by one", None, None, ""))
+            continue
+        lines += [_type_row(column, name, found) for name in types]
     return Table(
         "metacell_labels",
         "Labels: share of cells whose type is the training majority of their meta-cell.",
@@ -73,6 +74,12 @@ def labels_table(quality: Mapping[str, Any]) -> Table:
         tuple(lines),
         empty="No slide has labels to compare with.",
     )
+
+
+def _type_row(column: str, name: str, found: Sequence[Mapping[str, Any] | None]) -> Row:
+    rare = any(item and name in item["rare"]["types"] for item in found)
+    recalls = [cell(item["recall"].get(name), 3) if item else cell(None) for item in found]
+    return row(column, name, *recalls, "rare" if rare else "")
 
 
 def pictures(quality: Mapping[str, Any], sizes: Sequence[NDArray[np.int64]], album: Album) -> list[Picture]:

@@ -27,7 +27,7 @@ from mistline.report.tables import Table, score_table, write_csv
 BUDGET_BYTES = 25 * 10**6
 _PICTURES_A_SLIDE = 7  # tissue pictures with the default scales; charts are small
 _LARGEST_PICTURE = 450_000
-_OPEN_SLIDES = 6  # with more slides only the first is unfolded
+_OPEN_SLIDES = 3  # with more slides only the first is unfolded
 SECTIONS = {
     "overview": "Overview",
     "dataset": "Dataset card",
@@ -172,9 +172,8 @@ def _overview(context: _Context, gathered: Gathered) -> None:
 def _headline(comparison: Comparison) -> Notice:
     """Say who wins a task on its first metric."""
     metric = comparison.metrics[0]
-    winner = comparison.best(metric)
     text = f"{comparison.task} ({comparison.protocol.replace('_', ' ')}): {comparison.verdict(metric)}"
-    return Notice(text, winner is None or winner.is_control)
+    return Notice(text, comparison.beaten_by_control(metric) or not comparison.best(metric))
 
 
 def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:
@@ -193,6 +192,7 @@ def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:
 def _dataset(context: _Context, gathered: Gathered) -> None:
     slides, splits = gathered.slides, gathered.splits
     context.table("slides_table", cohort.slides_table(slides))
+    context.table("contents_table", cohort.contents_table(slides))
     context.table("scales_table", cohort.scales_table(slides, gathered.scales))
     context.table("donors_table", cohort.donors_table(slides, splits))
     context.table("splits_table", cohort.splits_table(slides, splits))
@@ -202,6 +202,7 @@ def _dataset(context: _Context, gathered: Gathered) -> None:
 def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], level: str) -> None:
     slides = gathered.slides
     context.table("qc_table", cohort.qc_table(slides, {view.name: view.medians for view in views}))
+    context.table("controls_table", cohort.controls_table(slides))
     context.table("exclusions_table", cohort.exclusions_table(slides))
     context.table("joins_table", cohort.joins_table(slides))
     context.table("problems_table", cohort.problems_table(slides))

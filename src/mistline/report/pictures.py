@@ -229,7 +229,9 @@ def _sheet(slide: SlideSource, scale: Scale, settings: Report, album: Album) -> 
     wanted = settings.crops_per_slide if scale.unit == "cell" else max(1, settings.crops_per_slide // 2)
     index = slide.index(scale.name)
     n = n_rows(index)
-    title = f"{scale.name}: " + ("cell crops" if scale.unit == "cell" else f"tiles of {scale.size_px} px")
+    title = "Cell crops"
+    if scale.size_px is not None:
+        title = f"Tiles of scale {scale.name}: {scale.size_px} px, {scale.size_px * slide.pixel_size_um:.1f} µm"
     if n == 0:
         return SheetView(title, None, "No record of this scale is stored for the slide.")
     rows = np.sort(generator(album.seed, "report", "sheet", slide.name, scale.name).permutation(n)[:wanted])

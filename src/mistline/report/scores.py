@@ -18,6 +18,8 @@ HIGHER_IS_BETTER = frozenset(
     ]
 )
 LOWER_IS_BETTER = frozenset(["ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
+_FIRST = ("ari", "macro_f1", "pcc")  # shown before the others, and quoted in the overview
+_TIE = 1e-9
 _KEYS = ("task", "protocol", "model", "seed", "dataset_version", "unit", "n", "metrics", "controls")
 
 
@@ -46,7 +48,7 @@ class Comparison:
     """All results of one task under one protocol.
 
     Attributes:
-        metrics: names, in the order of the files.
+        metrics: names; the first is the one to quote.
         entries: models by name, then controls by name.
         unit: what was resampled for the intervals.
         n: items scored.
@@ -66,30 +68,36 @@ class Comparison:
         """Whether labels were used to pick something that a user without labels could not pick."""
         return bool(self.settings.get("oracle")) or "oracle" in self.protocol
 
-    def best(self, metric: str) -> Entry | None:
-        """Return the entry that wins, a control included; None when the metric's direction is unknown."""
-        scored = [entry for entry in self.entries if metric in entry.values]
-        direction = metric_direction(metric)
-        if direction == 0 or not scored:
-            return None
-        return max(scored, key=lambda entry: direction * entry.values[metric].value)
+    def best(self, metric: str) -> tuple[Entry, ...]:
+        """Return the entries with the best value, controls included; none when the metric's direction is unknown."""
+        scored = self._ranked(metric)
+        return tuple(entry for entry in scored if abs(entry.values[metric].value - _top(scored, metric)) < _TIE)
+
+    def beaten_by_control(self, metric: str) -> bool:
+        """Return whether a control does as well as every model, or better."""
+        return any(entry.is_control for entry in self.best(metric))
 
     def verdict(self, metric: str) -> str:
         """Say in a sentence who wins and whether the intervals bear it out."""
-        winner = self.best(metric)
-        if winner is None:
+        ranked, best = self._ranked(metric), self.best(metric)
+        if not best:
             return f"{metric}: no winner is marked, for it is not known whether higher is better."
-        others = [entry for entry in self.entries if entry.is_control != winner.is_control and metric in entry.values]
-        kind = "control" if winner.is_control else "model"
-        text = f"{metric}: the {kind} {winner.name} is best ({format_value(winner.values[metric])})"
-        if not others:
-            return text + ("; no control was run." if kind == "model" else "; no model was run.")
-        rival = max(others, key=lambda entry: metric_direction(metric) * entry.values[metric].value)
-        rival_kind = "model" if winner.is_control else "control"
-        text += f"; the best {rival_kind} is {rival.name} ({format_value(rival.values[metric])})"
-        if overlap(winner.values[metric], rival.values[metric]):
+        value = format_value(best[0].values[metric])
+        if len({entry.is_control for entry in best}) == 2:
+            return f"{metric}: {_named(best)} share the best value ({value}). No model beats the controls here."
+        rivals = [entry for entry in ranked if entry.is_control != best[0].is_control]
+        text = f"{metric}: {_named(best)} {'is' if len(best) == 1 else 'are'} best ({value})"
+        if not rivals:
+            return f"{text}; no {'model' if best[0].is_control else 'control'} was run."
+        text += f"; next is {_named(rivals[:1])} ({format_value(rivals[0].values[metric])})"
+        if overlap(best[0].values[metric], rivals[0].values[metric]):
             text += "; their intervals overlap, so this may be chance"
-        return text + (". No model beats the controls here." if winner.is_control else ".")
+        return text + (". No model beats the controls here." if best[0].is_control else ".")
+
+    def _ranked(self, metric: str) -> list[Entry]:
+        direction = metric_direction(metric)
+        scored = [entry for entry in self.entries if metric in entry.values and direction]
+        return sorted(scored, key=lambda entry: -direction * entry.values[metric].value)
 
 
 def metric_direction(metric: str) -> int:
@@ -153,7 +161,7 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
                 f"{first['model']} on {first['n']} by {first['unit']}",
                 "run evaluate again for all models: what is compared must be judged on the same items",
             )
-    metrics = tuple(dict.fromkeys(name for result in results for name in result["metrics"]))
+    metrics = sorted({name for result in results for name in result["metrics"]}, key=_place)
     models: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         models.setdefault(result["model"], []).append(result)
@@ -161,7 +169,7 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
     return Comparison(
         first["task"],
         first["protocol"],
-        metrics,
+        tuple(metrics),
         (*entries, *_controls(results)),
         first["unit"],
         int(first["n"]),
@@ -208,3 +216,21 @@ def _pool(found: Sequence[Mapping[str, Any]]) -> Value:
 
 def _bound(bound: float | None, value: float) -> float:
     return value if bound is None else bound
+
+
+def _place(metric: str) -> tuple[int, str]:
+    return (_FIRST.index(metric) if metric in _FIRST else len(_FIRST), metric)
+
+
+def _top(ranked: Sequence[Entry], metric: str) -> float:
+    return ranked[0].values[metric].value
+
+
+def _named(entries: Sequence[Entry]) -> str:
+    """Return `the model pca and the controls pca, log_counts`."""
+    kinds = []
+    for is_control, kind in ((False, "model"), (True, "control")):
+        names = [entry.name for entry in entries if entry.is_control == is_control]
+        if names:
+            kinds.append(f"the {kind}{'s' * (len(names) > 1)} {', '.join(names)}")
+    return " and ".join(kinds)

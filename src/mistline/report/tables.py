@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mistline.core.files import atomic_path
 from mistline.report.scores import Comparison, Entry
 
 
@@ -103,9 +102,9 @@ def csv_name(title: str) -> str:
 
 
 def write_csv(table: Table, folder: Path) -> None:
-    """Write `<name>.csv`: full precision, empty where there is no value."""
+    """Write `<name>.csv` into a folder that exists: full precision, empty where there is no value."""
     header = [name for column in table.columns for name in _csv_columns(column)]
-    with atomic_path(folder / f"{table.name}.csv") as part, part.open("w", encoding="utf-8", newline="") as stream:
+    with (folder / f"{table.name}.csv").open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(header)
         for line in table.rows:
@@ -136,12 +135,12 @@ def score_table(comparison: Comparison) -> Table:
     )
 
 
-def _score(entry: Entry, metric: str, best: Entry | None) -> Cell:
+def _score(entry: Entry, metric: str, best: tuple[Entry, ...]) -> Cell:
     if metric not in entry.values:
         return Cell("–", parts=(None, None))
     value = entry.values[metric]
     interval = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
-    mark = "best" if entry is best else ""
+    mark = "best" if any(entry is winner for winner in best) else ""
     return Cell(
         f"{value.value:.3f}{interval}", value.value, mark, "best" if mark else "", parts=(value.low, value.high)
     )

@@ -66,6 +66,8 @@ def run(
         root=root,
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
+        tables_part.mkdir()
+        figures_part.mkdir()
         text = build(gathered, tables_part, figures_part, seed)
     write_text(page, text)
     logger.info("%s: %.1f MB", page, len(text.encode()) / 1e6)

@@ -17,12 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from matplotlib import patheffects
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from PIL import Image
-
-from mistline.core.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -117,6 +113,8 @@ def styled(palette: Palette) -> Iterator[None]:
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
+        "figure.constrained_layout.h_pad": 0.09,
+        "figure.constrained_layout.w_pad": 0.09,
         "svg.hashsalt": "mistline",
         "svg.fonttype": "path",
         "figure.dpi": _DPI,
@@ -132,9 +130,10 @@ def chart(draw: Callable[[Palette], Figure], *, folder: Path, name: str, alt: st
     for palette in (LIGHT, DARK):
         with styled(palette):
             figure = draw(palette)
+            data = _png(figure)
             if palette is LIGHT:
-                save(figure, folder, name)
-            image = _rasterise(figure)
+                save(figure, data, folder, name)
+            image = _open(data)
         width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
         sources[palette.name] = _data_uri(_palette_png(image), "png")
     return Picture(sources, width, height, alt, caption, name)
@@ -146,19 +145,17 @@ def tissue(
     """Draw a picture of tissue on black; the embedded copy is a thumbnail of at most `budget` bytes."""
     with styled(LIGHTBOX):
         figure = draw(LIGHTBOX)
-        save(figure, folder, name)
-        image = _rasterise(figure)
-    data = thumbnail(image, budget)
+        data = _png(figure)
+        save(figure, data, folder, name)
+    image = _open(data)
     width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
-    return Picture({LIGHTBOX.name: _data_uri(data, "webp")}, width, height, alt, caption, name)
+    return Picture({LIGHTBOX.name: _data_uri(thumbnail(image, budget), "webp")}, width, height, alt, caption, name)
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
+def save(figure: Figure, png: bytes, folder: Path, name: str) -> None:
     """Write `name`.png and `name`.svg; the same figure gives the same bytes."""
-    with atomic_path(folder / f"{name}.png") as part:
-        figure.savefig(part, format="png", metadata={"Software": None})
-    with atomic_path(folder / f"{name}.svg") as part:
-        figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
+    (folder / f"{name}.png").write_bytes(png)
+    figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None, "Creator": None})
 
 
 def thumbnail(image: Image.Image, budget: int) -> bytes:
@@ -182,7 +179,7 @@ def scale_bar(axes: Axes, um_per_unit: float, *, colour: str = "#ffffff", share:
     """Draw a bar of a round length in the lower left corner, and its length in micrometres above it.
 
     Args:
-        axes: axes that show an image, their x axis in units of `um_per_unit` micrometres.
+        axes: axes that show an image (y downwards), in units of `um_per_unit` micrometres.
         um_per_unit: micrometres of one unit of the x axis.
         colour: of bar and text.
         share: greatest part of the axes' width the bar takes.
@@ -192,23 +189,22 @@ def scale_bar(axes: Axes, um_per_unit: float, *, colour: str = "#ffffff", share:
     """
     left, right = axes.get_xlim()
     bottom, top = axes.get_ylim()
-    width, height = abs(right - left), abs(top - bottom)
-    length_um = round_length(width * um_per_unit * share)
-    margin = 0.03 * width
-    thick = 0.012 * height
-    down = 1 if bottom > top else -1
-    y = bottom - down * (margin + thick)
-    x = min(left, right) + margin
-    bar = Rectangle((x, y), length_um / um_per_unit, down * thick, facecolor=colour, edgecolor="#00000080", lw=0.5)
-    axes.add_patch(bar)
-    label = axes.text(x, y - down * 0.012 * height, format_length(length_um), color=colour, va="bottom", fontsize=9)
-    label.set_path_effects(halo())
+    length_um = round_length((right - left) * um_per_unit * share)
+    x, y = left + 0.035 * (right - left), bottom - 0.035 * (bottom - top)
+    end = x + length_um / um_per_unit
+    for ink, width in (("#000000a0", 5.0), (colour, 2.6)):
+        axes.plot([x, end], [y, y], color=ink, lw=width, solid_capstyle="butt", zorder=5)
+    axes.annotate(
+        format_length(length_um),
+        (x, y),
+        (0, 4.5),
+        textcoords="offset points",
+        color=colour,
+        va="bottom",
+        zorder=5,
+        bbox={"facecolor": "#000000a0", "edgecolor": "none", "boxstyle": "square,pad=0.12"},
+    )
     return length_um
-
-
-def halo() -> list[Any]:
-    """Return the dark rim that keeps light text readable on a picture."""
-    return [patheffects.withStroke(linewidth=2.2, foreground="#000000c0")]
 
 
 def round_length(limit_um: float) -> float:
@@ -222,11 +218,14 @@ def format_length(um: float) -> str:
     return f"{um / 1000:g} mm" if um >= 1000 else f"{um:g} µm"
 
 
-def _rasterise(figure: Figure) -> Image.Image:
+def _png(figure: Figure) -> bytes:
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    stream.seek(0)
-    image = Image.open(stream).convert("RGB")
+    figure.savefig(stream, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 4})
+    return stream.getvalue()
+
+
+def _open(png: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(png)).convert("RGB")
     image.thumbnail((_LONGEST_SIDE_PX, _LONGEST_SIDE_PX))
     return image
 
