@@ -61,12 +61,11 @@ def labels_table(quality: Mapping[str, Any]) -> Table:
     lines = []
     for column in sorted({name for part in PARTS for name in (quality[part] or {}).get("labels", {})}):
         found = [_labels(quality, part, column) for part in PARTS]
-        lines.append(row(column, "all types (purity)", *(_optional(item, "purity") for item in found), ""))
         types = sorted({name for item in found if item for name in item["recall"]})
-        if len(types) > _LISTED_TYPES:
-            lines.append(row(column, f"{len(types)} types, not listed one by one", None, None, ""))
-            continue
-        lines += [_type_row(column, name, found) for name in types]
+        listed = len(types) <= _LISTED_TYPES
+        remark = "" if listed else f"{len(types)} types, not listed one by one"
+        lines.append(row(column, "all types (purity)", *(_optional(item, "purity") for item in found), remark))
+        lines += [_type_row(column, name, found) for name in types if listed]
     return Table(
         "metacell_labels",
         "Labels: share of cells whose type is the training majority of their meta-cell.",

@@ -172,8 +172,7 @@ def _group_map(
         folder=album.folder,
         name=f"{slide.name}.{level.name}",
         alt=f"cells of slide {slide.name} coloured by their group at level {level.name}",
-        caption=f"Cells by group of their meta-cell, level {level.name}{_of(len(drawn), len(xy_um))}. "
-        "A group has the same colour on every slide.",
+        caption=f"{slide.name}: {len(xy_um):,} cells{_of(len(drawn), len(xy_um))}.",
         budget=album.budget,
     )
 

@@ -118,7 +118,7 @@ def score_table(comparison: Comparison) -> Table:
     heads = [Column(metric, True, parts=("low", "high")) for metric in comparison.metrics]
     lines = []
     for entry in comparison.entries:
-        name = Cell(entry.name, entry.name, tag="control" if entry.is_control else "", note=entry.note)
+        name = Cell(entry.name, entry.name, note=entry.note)
         kind = "control" if entry.is_control else "model"
         values = [_score(entry, metric, best[metric]) for metric in comparison.metrics]
         seeds = Cell(", ".join(map(str, entry.seeds)), " ".join(map(str, entry.seeds)))
@@ -129,7 +129,7 @@ def score_table(comparison: Comparison) -> Table:
     title = f"{comparison.task}, protocol {comparison.protocol}"
     return Table(
         f"{comparison.task}.{comparison.protocol}",
-        f"{title}: value [interval]; n items scored, intervals resample the unit.",
+        f"{title}: value [interval]; n items scored, intervals resample the unit; ★ marks the best.",
         (Column("name"), Column("kind"), *heads, Column("n", True), Column("unit"), Column("seeds")),
         tuple(lines),
     )
@@ -141,9 +141,7 @@ def _score(entry: Entry, metric: str, best: tuple[Entry, ...]) -> Cell:
     value = entry.values[metric]
     interval = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
     mark = "best" if any(entry is winner for winner in best) else ""
-    return Cell(
-        f"{value.value:.3f}{interval}", value.value, mark, "best" if mark else "", parts=(value.low, value.high)
-    )
+    return Cell(f"{value.value:.3f}{interval}", value.value, mark, "★" if mark else "", parts=(value.low, value.high))
 
 
 def _csv_columns(column: Column) -> list[str]:

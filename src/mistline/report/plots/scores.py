@@ -33,7 +33,7 @@ def scores(palette: Palette, metrics: Mapping[str, Sequence[Bar]], colours: Mapp
         _panel(axes, palette, metric, bars, colours)
         if first is None:
             first = axes
-            axes.set_yticks(range(len(bars)), [bar.name for bar in bars])
+            axes.set_yticks(range(len(bars)), [f"control: {bar.name}" if bar.is_control else bar.name for bar in bars])
             axes.set_ylim(len(bars) - 0.4, -0.6)
         else:
             axes.tick_params(labelleft=False)
