@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 from scipy import sparse
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from mistline.core.errors import InputError
 
@@ -46,7 +48,13 @@ class Pca:
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield `work(item)` in the order of `items`, at most `threads` + 1 of them in memory, BLAS on one thread each."""
-    with threadpool_limits(1), ThreadPoolExecutor(threads) as pool:
+    if threads == 1:
+        for item in items:
+            with _one_blas_thread():
+                result = work(item)
+            yield result
+        return
+    with _one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -54,6 +62,17 @@ def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: 
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # finding them costs more than a small block
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    """Hold BLAS to one thread, whose sums have the same bits on every machine size."""
+    limit: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limit
 
 
 def fit_pca(blocks: Iterable[sparse.csr_matrix], n_components: int, threads: int = 1) -> Pca:
@@ -79,7 +98,7 @@ def fit_pca(blocks: Iterable[sparse.csr_matrix], n_components: int, threads: int
     mean = total / n
     covariance = (gram - n * np.outer(mean, mean)) / (n - 1)
     p = min(n_components, n - 1, len(mean))
-    with threadpool_limits(1):
+    with _one_blas_thread():
         first = len(mean) - p
         values, vectors = scipy.linalg.eigh(covariance, subset_by_index=(first, len(mean) - 1))
     components = _sign_fixed(vectors.T[::-1])
