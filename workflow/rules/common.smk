@@ -39,7 +39,8 @@ GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 os.environ["MISTLINE_ROOT"] = str(
     ROOT
 )  # where environment.post-deploy.sh finds the lock
-PREFIX = f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
+# HDF5 locks fail on some network file systems, and finished files are only read.
+PREFIX = f"set -euo pipefail; export HDF5_USE_FILE_LOCKING=FALSE PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
     PREFIX += f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 shell.prefix(PREFIX)

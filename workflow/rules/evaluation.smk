@@ -35,7 +35,7 @@ rule evaluate:
         "python -m mistline evaluate --task {wildcards.task} --protocol {wildcards.protocol}"
         " --model {wildcards.model} --seed {wildcards.seed} {params.slides} {params.donors}"
         " {params.embeddings} {params.cells} {params.counts} {params.splits} --manifest {input.manifest}"
-        " --scores {output.scores} --params {params.section:q} &> {log}"
+        " --scores {output.scores} --params {params.section:q} --threads {threads} &> {log}"
 
 
 SCORES = [

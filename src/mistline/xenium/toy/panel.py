@@ -80,8 +80,8 @@ def build_panel(slide: ToySlide) -> Panel:
     for row, cell_type in enumerate(CELL_TYPES):
         for number in range(N_MARKERS):
             gene = place[marker(cell_type, number)]
-            means[:, gene] = 0.15
-            means[row, gene] = 7.0 / (1 + 0.6 * number)
+            means[:, gene] = 0.3
+            means[row, gene] = 2.6 / (1 + 0.3 * number)
     for row, domain in enumerate(DOMAINS):
         for number in range(N_DOMAIN_GENES):
             gene = place[domain_gene(domain, number)]
