@@ -35,10 +35,10 @@ SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 
+# Where environment.post-deploy.sh finds the lock.
+os.environ.update(MISTLINE_ROOT=str(ROOT))
+
 # Jobs use this checkout and, unless --sdm conda gives them another, this interpreter: whatever the caller's PATH.
-os.environ["MISTLINE_ROOT"] = str(
-    ROOT
-)  # where environment.post-deploy.sh finds the lock
 # HDF5 locks fail on some network file systems, and finished files are only read.
 PREFIX = f"set -euo pipefail; export HDF5_USE_FILE_LOCKING=FALSE PYTHONPATH={shlex.quote(str(ROOT / 'src'))}; "
 if DeploymentMethod.CONDA not in workflow.deployment_settings.deployment_method:
