@@ -57,14 +57,18 @@ class ShardReader:
             IndexError: no such key.
             InputError: the record is missing or damaged; names the shard and the key.
         """
-        return decode(self._view(key), f"{self._file(key)}, key {key}")
+        data = self._view(key)
+        try:
+            return decode(data)
+        except InputError as error:  # named here: spelling a path for each record would cost half of decoding it
+            raise InputError(self._where(key), error.what, error.remedy) from None
 
     def raw(self, key: int) -> bytes:
         """Read one record's bytes, unchecked."""
         return bytes(self._view(key))
 
-    def _file(self, key: int) -> Path:
-        return self.folder / self._names[bisect_right(self._ends, key)]
+    def _where(self, key: int) -> str:
+        return f"{self.folder / self._names[bisect_right(self._ends, key)]}, key {key}"
 
     def _view(self, key: int) -> memoryview:
         if not 0 <= key < len(self):
@@ -74,9 +78,9 @@ class ShardReader:
         try:
             value = self._files[bisect_right(self._ends, key)].transaction.get(KEY.pack(key))
         except lmdb.Error as error:
-            raise InputError(f"{self._file(key)}, key {key}", f"unreadable ({error})", _REMEDY) from error
+            raise InputError(self._where(key), f"unreadable ({error})", _REMEDY) from error
         if value is None:
-            raise InputError(f"{self._file(key)}, key {key}", "the record is missing", _REMEDY)
+            raise InputError(self._where(key), "the record is missing", _REMEDY)
         return cast("memoryview", value)
 
     def _open(self) -> None:
