@@ -151,7 +151,7 @@ def read_overview(slide: SlideSource) -> Overview:
         raise InputError(path, f"not a readable image pyramid ({error!r})", "run project-image again") from error
     level = max((number for number, shape in enumerate(shapes) if max(shape[-2:]) >= OVERVIEW_PX), default=0)
     pixels = np.asarray(group[datasets[level]["path"]][0])
-    um_per_px = slide.pixel_size_um * shapes[0][-1] / shapes[level][-1]
+    um_per_px = float(datasets[level]["coordinateTransformations"][0]["scale"][-1])
     factor = min(1.0, OVERVIEW_PX / max(pixels.shape))
     rows, cols = (max(1, round(side * factor)) for side in pixels.shape)
     small = cv2.resize(pixels, (cols, rows), interpolation=cv2.INTER_AREA) if factor < 1 else pixels

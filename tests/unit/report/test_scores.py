@@ -1,0 +1,121 @@
+"""Comparisons: who wins is said honestly."""
+
+from __future__ import annotations
+
+import pytest
+
+from mistline.core.errors import InputError
+from mistline.core.files import write_json
+from mistline.report.scores import Value, format_value, metric_direction, overlap, read_comparisons
+from tests.unit.report.tree import score
+
+
+@pytest.fixture
+def compare(tmp_path):
+    def read(*results):
+        paths = [tmp_path / f"{number}.json" for number in range(len(results))]
+        for path, result in zip(paths, results, strict=True):
+            write_json(path, result)
+        return read_comparisons(paths, "v")[0]
+
+    return read
+
+
+def test_a_control_that_wins_is_the_winner(compare):
+    found = compare(score("v", "deep", 0, 0.4))
+    assert [entry.name for entry in found.best("ari")] == ["coordinates"]
+    assert found.beaten_by_control("ari")
+    text = found.verdict("ari")
+    assert "the control coordinates is best (0.550 [0.500, 0.600])" in text
+    assert "next is the model deep" in text
+    assert text.endswith("No model beats the controls here.")
+
+
+def test_a_model_that_wins_is_said_to_overlap_or_not(compare):
+    clear = compare(score("v", "deep", 0, 0.8))
+    assert not clear.beaten_by_control("ari")
+    assert "overlap" not in clear.verdict("ari")
+    close = compare(score("v", "deep", 0, 0.6))
+    assert "intervals overlap, so this may be chance" in close.verdict("ari")
+
+
+def test_a_tie_goes_to_nobody(compare):
+    found = compare(score("v", "deep", 0, 0.55))
+    assert {entry.name for entry in found.best("ari")} == {"deep", "coordinates"}
+    assert found.beaten_by_control("ari")
+    assert "the model deep and the control coordinates share the best value" in found.verdict("ari")
+
+
+def test_lower_is_better_where_it_is(compare):
+    found = compare(score("v", "deep", 0, 0.4))
+    assert [entry.name for entry in found.best("log_loss")] == ["coordinates"]
+
+
+def test_an_unknown_metric_has_no_winner(compare):
+    result = score("v", "deep", 0, 0.4)
+    result["metrics"]["glow"] = {"value": 3.0, "low": None, "high": None}
+    found = compare(result)
+    assert found.best("glow") == ()
+    assert "no winner is marked" in found.verdict("glow")
+
+
+def test_seeds_are_pooled_with_the_widest_bounds(compare):
+    found = compare(score("v", "deep", 1, 0.4), score("v", "deep", 0, 0.5))
+    deep = found.entries[0]
+    assert (deep.name, deep.seeds) == ("deep", (0, 1))
+    assert (deep.values["ari"].value, deep.values["ari"].low, deep.values["ari"].high) == pytest.approx(
+        (0.45, 0.35, 0.55)
+    )
+
+
+def test_a_control_is_one_row_unless_it_depends_on_the_model(compare):
+    found = compare(score("v", "a", 0, 0.4), score("v", "b", 0, 0.5))
+    assert [entry.name for entry in found.entries if entry.is_control] == [
+        "coordinates",
+        "shuffled (a)",
+        "shuffled (b)",
+    ]
+
+
+def test_the_metric_to_quote_comes_first(compare):
+    result = score("v", "deep", 0, 0.4)
+    result["metrics"]["ami"] = result["metrics"]["ari"]
+    assert compare(result).metrics == ("ari", "ami", "log_loss")
+
+
+def test_oracles_are_known_by_their_settings(compare):
+    result = score("v", "deep", 0, 0.4)
+    assert not compare(result).is_oracle
+    result["settings"]["oracle"] = True
+    assert compare(result).is_oracle
+
+
+def test_another_version_of_the_dataset_is_refused(compare):
+    with pytest.raises(InputError, match=r"made from dataset w, not from v; run evaluate again"):
+        compare(score("w", "deep", 0, 0.4))
+
+
+def test_models_judged_on_different_items_are_refused(compare):
+    with pytest.raises(InputError, match="b was judged on 7 items by donor, a on 40 by donor"):
+        compare(score("v", "a", 0, 0.4), score("v", "b", 0, 0.4) | {"n": 7})
+
+
+def test_a_file_without_a_key_is_refused(compare):
+    result = score("v", "deep", 0, 0.4)
+    del result["unit"]
+    with pytest.raises(InputError, match="has no 'unit'"):
+        compare(result)
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"), [("ari", 1), ("recall_at_5", 1), ("log_loss", -1), ("rmse_top50", -1), ("arid", 0)]
+)
+def test_directions(metric, direction):
+    assert metric_direction(metric) == direction
+
+
+def test_values_without_interval():
+    alone = Value(0.5, None, None)
+    assert format_value(alone) == "0.500 (no interval)"
+    assert overlap(alone, Value(0.4, 0.3, 0.5))
+    assert not overlap(alone, Value(0.4, 0.3, 0.49))
