@@ -91,9 +91,6 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         tables: folder of the CSV files.
         figures: folder of the PNG and SVG files.
         seed: the run's seed.
-
-    Raises:
-        OutputError: the page would be larger than `BUDGET_BYTES`.
     """
     budget = BUDGET_BYTES * 7 // 10 // (len(gathered.slides) * _PICTURES_A_SLIDE)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
@@ -111,20 +108,28 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
     _provenance(context, gathered)
     for table in context.tables:
         write_csv(table, tables)
-    text = render(
+    return render(
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
         **context.values,
     )
+
+
+def check_size(text: str, budget: int = BUDGET_BYTES) -> int:
+    """Return the page's bytes.
+
+    Raises:
+        OutputError: they are more than `budget`.
+    """
     size = len(text.encode())
-    if size > BUDGET_BYTES:
+    if size > budget:
         raise OutputError(
             "report",
-            f"the page would have {size / 1e6:.0f} MB, more than {BUDGET_BYTES / 1e6:.0f} MB",
+            f"the page would have {size / 1e6:.1f} MB, more than {budget / 1e6:.1f} MB",
             "restrict the run to fewer slides with only: [..]",
         )
-    return text
+    return size
 
 
 def render(**values: Any) -> str:

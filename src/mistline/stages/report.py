@@ -17,7 +17,7 @@ from mistline.core.files import atomic_path, read_json, write_text
 from mistline.core.log import progress
 from mistline.core.provenance import record
 from mistline.report.origins import read_origins
-from mistline.report.page import Gathered, build
+from mistline.report.page import Gathered, build, check_size
 from mistline.report.scores import read_comparisons
 from mistline.report.sources import n_rows, open_slide
 from mistline.store.manifest import read_manifest
@@ -69,8 +69,9 @@ def run(
         tables_part.mkdir()
         figures_part.mkdir()
         text = build(gathered, tables_part, figures_part, seed)
+        size = check_size(text)
     write_text(page, text)
-    logger.info("%s: %.1f MB", page, len(text.encode()) / 1e6)
+    logger.info("%s: %.1f MB", page, size / 1e6)
     inputs = {"manifest": manifest, "splits_summary": splits_summary, "metacells_quality": metacells_quality}
     inputs |= {f"scores[{number}]": path for number, path in enumerate(evaluations)}
     chosen = settings.model_dump(mode="json")

@@ -23,7 +23,7 @@ def test_lengths_carry_their_unit():
 def test_the_bar_is_as_long_as_it_says():
     axes = Figure().add_subplot()
     axes.set(xlim=(0, 800), ylim=(600, 0))
-    length_um = theme.scale_bar(axes, 0.5)
+    length_um = theme.scale_bar(axes, theme.Corner(0, 600, 800), 0.5, colour="w")
     drawn = axes.lines[-1].get_xdata()
     assert (drawn[1] - drawn[0]) * 0.5 == pytest.approx(length_um) == 100
     assert axes.texts[0].get_text() == "100 µm"

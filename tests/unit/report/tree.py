@@ -56,12 +56,12 @@ class Tree:
         }
 
 
-def write_tree(root: Path, *, with_scores: bool = True) -> Tree:
-    """Write two slides of two donors, the dataset's summaries and evaluations of two models."""
+def write_tree(root: Path, *, n_slides: int = 2, with_scores: bool = True) -> Tree:
+    """Write slides of one donor each, the dataset's summaries and evaluations of two models."""
     entries = [
         {"slide": "s1", "donor": "d1", "tissue": HOSTILE, "disease": "healthy"},
         {"slide": "s2", "donor": "d2", "tissue": "breast", "disease": "carcinoma"},
-    ]
+    ][:n_slides]
     sides = {"s1": "train", "s2": "test"}
     for number, entry in enumerate(entries):
         write_slide(root, entry, seed=number, side=sides[entry["slide"]])

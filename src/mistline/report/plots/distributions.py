@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mistline.report.plots.theme import Palette
+from mistline.report.plots.theme import Palette, panels
 
 _BINS = 40
 
@@ -46,19 +46,16 @@ class Intensities:
 
 def small_multiples(palette: Palette, quantities: Sequence[Quantity]) -> Figure:
     """Draw one histogram for each quantity, with its median and its number of cells."""
-    figure = Figure(figsize=(3.3 * len(quantities), 2.5), layout="constrained")
-    for place, quantity in enumerate(quantities):
-        axes = figure.add_subplot(1, len(quantities), place + 1)
+    figure, row = panels(len(quantities), size=(3.2, 2.5))
+    for axes, quantity in zip(row, quantities, strict=True):
         _histogram(axes, palette, quantity)
-        if place == 0:
-            axes.set_ylabel("cells")
+    row[0].set_ylabel("cells")
     return figure
 
 
 def intensity(palette: Palette, data: Intensities) -> Figure:
     """Draw the histogram of intensities on a logarithmic count axis, with the recorded window."""
-    figure = Figure(figsize=(5.0, 2.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = panels(1, size=(4.6, 2.5))
     axes.stairs(np.maximum(data.counts, 0.5), data.edges, fill=True, color=palette.main, alpha=0.85, baseline=0.5)
     axes.set(yscale="log", ylabel="pixels", xlabel=data.unit, xlim=(data.edges[0], data.edges[-1]))
     axes.set_ylim(0.5, max(data.counts.max(), 1) * 4)
@@ -70,13 +67,13 @@ def intensity(palette: Palette, data: Intensities) -> Figure:
         )  # fmt: skip
     axes.set_title(f"n = {int(data.counts.sum()):,} pixels")
     axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_minor_locator(NullLocator())
     return figure
 
 
 def counts_histogram(palette: Palette, quantity: Quantity, ylabel: str) -> Figure:
     """Draw one histogram whose items are not cells."""
-    figure = Figure(figsize=(5.0, 2.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = panels(1, size=(4.6, 2.6))
     _histogram(axes, palette, quantity)
     axes.set_ylabel(ylabel)
     return figure
@@ -109,7 +106,7 @@ def _logarithmic(axes: Axes, values: NDArray[np.float64]) -> None:
     decades = np.log10(values.max() / max(values.min(), 1e-9))
     axes.xaxis.set_major_locator(LogLocator(subs=(1,) if decades > 2.5 else (1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _edges(values: NDArray[np.float64], quantity: Quantity) -> NDArray[np.float64]:

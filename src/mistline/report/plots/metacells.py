@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mistline.report.plots.theme import Palette
+from mistline.report.plots.theme import Palette, panels
 
 
 def correlations(palette: Palette, histograms: Mapping[str, Mapping[str, Sequence[Any]]]) -> Figure:
@@ -20,8 +20,7 @@ def correlations(palette: Palette, histograms: Mapping[str, Mapping[str, Sequenc
         palette: the inks.
         histograms: title -> `edges` [B + 1] and `counts` [B].
     """
-    figure = Figure(figsize=(5.0, 2.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = panels(1, size=(4.6, 2.6))
     for (title, data), colour in zip(histograms.items(), (palette.main, palette.accent), strict=False):
         n = int(np.sum(data["counts"]))
         axes.stairs(data["counts"], data["edges"], color=colour, lw=1.8, label=f"{title} (n = {n:,} genes)")
@@ -35,8 +34,7 @@ def correlations(palette: Palette, histograms: Mapping[str, Mapping[str, Sequenc
 
 def explained(palette: Palette, share: NDArray[np.float64]) -> Figure:
     """Draw the cumulative share of variance [p] over the number of components."""
-    figure = Figure(figsize=(5.0, 2.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, (axes,) = panels(1, size=(4.6, 2.6))
     axes.plot(np.arange(1, len(share) + 1), 100 * share, "o-", color=palette.main, ms=3, lw=1.6)
     axes.set(xlabel="components", ylabel="variance (%)", ylim=(0, 105), xlim=(0, len(share) + 1))
     axes.set_title(f"{100 * share[-1]:.1f} % in {len(share)} components")

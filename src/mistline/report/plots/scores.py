@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mistline.report.plots.theme import Palette
+from mistline.report.plots.theme import Palette, panels
+
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -25,19 +28,18 @@ class Bar:
 
 def scores(palette: Palette, metrics: Mapping[str, Sequence[Bar]], colours: Mapping[str, str]) -> Figure:
     """Draw one panel a metric; models in their own colour, controls hollow and grey."""
-    rows = max(len(bars) for bars in metrics.values())
-    figure = Figure(figsize=(2.2 + 2.6 * len(metrics), 0.75 + 0.27 * rows), layout="constrained")
-    first: Axes | None = None
-    for place, (metric, bars) in enumerate(metrics.items()):
-        axes = figure.add_subplot(1, len(metrics), place + 1, sharey=first)
+    names = [_label(bar) for bar in next(iter(metrics.values()))]
+    left = 0.3 + 0.078 * max(map(len, names))
+    figure, row = panels(len(metrics), size=(2.6, 0.95 + 0.27 * len(names)), left=left, gap=0.25)
+    for axes, (metric, bars) in zip(row, metrics.items(), strict=True):
         _panel(axes, palette, metric, bars, colours)
-        if first is None:
-            first = axes
-            axes.set_yticks(range(len(bars)), [f"control: {bar.name}" if bar.is_control else bar.name for bar in bars])
-            axes.set_ylim(len(bars) - 0.4, -0.6)
-        else:
-            axes.tick_params(labelleft=False)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set_yticks(range(len(names)), names if axes is row[0] else [])
     return figure
+
+
+def _label(bar: Bar) -> str:
+    return shorten(f"control: {bar.name}" if bar.is_control else bar.name, _LONGEST_NAME, placeholder="…")
 
 
 def _panel(axes: Axes, palette: Palette, metric: str, bars: Sequence[Bar], colours: Mapping[str, str]) -> None:

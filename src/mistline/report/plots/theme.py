@@ -10,20 +10,16 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from matplotlib.axes import Axes
 
 MODEL_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A63D2", "#A6761D")
 SPLIT_COLOURS = {"train": "#56B4E9", "val": "#F0E442", "test": "#E8743B", "gap": "#9A9A9A"}
@@ -79,6 +75,15 @@ class Picture:
         return sum(len(source) for source in self.sources.values())
 
 
+@dataclass(frozen=True)
+class Corner:
+    """The lower left corner of a picture inside axes, and the picture's width, in units of the axes."""
+
+    left: float
+    bottom: float
+    width: float
+
+
 @contextmanager
 def styled(palette: Palette) -> Iterator[None]:
     """Apply the house style with the inks of `palette` to figures made inside the block."""
@@ -113,8 +118,6 @@ def styled(palette: Palette) -> Iterator[None]:
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 9,
-        "figure.constrained_layout.h_pad": 0.09,
-        "figure.constrained_layout.w_pad": 0.09,
         "svg.hashsalt": "mistline",
         "svg.fonttype": "path",
         "figure.dpi": _DPI,
@@ -170,27 +173,47 @@ def thumbnail(image: Image.Image, budget: int) -> bytes:
     return data
 
 
+def panels(n: int, *, size: tuple[float, float], left: float = 0.72, gap: float = 0.5) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `n` axes side by side and room for titles and labels; fixed, so that it costs nothing.
+
+    Args:
+        n: number of axes.
+        size: width of one axes with its gap, and height of the figure, in inches.
+        left: room left of the first axes, for its tick labels and label.
+        gap: room between two axes, for tick labels.
+    """
+    width, height = left + n * size[0] - gap + 0.15, size[1]
+    figure = Figure(figsize=(width, height))
+    top, bottom = 0.32, 0.56
+    axes = [
+        figure.add_axes(
+            ((left + place * size[0]) / width, bottom / height, (size[0] - gap) / width, 1 - (top + bottom) / height)
+        )
+        for place in range(n)
+    ]
+    return figure, axes
+
+
 def colours(names: Sequence[str]) -> dict[str, str]:
     """Give every name its colour by its place among the sorted names: the same in every figure of a page."""
     return {name: MODEL_COLOURS[place % len(MODEL_COLOURS)] for place, name in enumerate(sorted(set(names)))}
 
 
-def scale_bar(axes: Axes, um_per_unit: float, *, colour: str = "#ffffff", share: float = 0.25) -> float:
-    """Draw a bar of a round length in the lower left corner, and its length in micrometres above it.
+def scale_bar(axes: Axes, corner: Corner, um_per_unit: float, *, colour: str, share: float = 0.25) -> float:
+    """Draw a bar of a round length in the lower left corner of a picture, and its length above it.
 
     Args:
-        axes: axes that show an image (y downwards), in units of `um_per_unit` micrometres.
-        um_per_unit: micrometres of one unit of the x axis.
+        axes: axes with y downwards.
+        corner: where the picture lies in them.
+        um_per_unit: micrometres of one unit of the axes.
         colour: of bar and text.
-        share: greatest part of the axes' width the bar takes.
+        share: greatest part of the picture's width the bar takes.
 
     Returns:
         The bar's length in micrometres.
     """
-    left, right = axes.get_xlim()
-    bottom, top = axes.get_ylim()
-    length_um = round_length((right - left) * um_per_unit * share)
-    x, y = left + 0.035 * (right - left), bottom - 0.035 * (bottom - top)
+    length_um = round_length(corner.width * um_per_unit * share)
+    x, y = corner.left + 0.035 * corner.width, corner.bottom - 0.035 * corner.width
     end = x + length_um / um_per_unit
     for ink, width in (("#000000a0", 5.0), (colour, 2.6)):
         axes.plot([x, end], [y, y], color=ink, lw=width, solid_capstyle="butt", zorder=5)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from mistline.report.plots.theme import Palette, scale_bar
+from mistline.report.plots.theme import Corner, Palette, scale_bar
 
 _BOX_INCH = (4.9, 4.6)
 _LEGEND_ROW_INCH = 0.21
@@ -59,7 +59,7 @@ def morphology(palette: Palette, overview: Overview) -> Figure:
     """Draw the image with its scale bar."""
     figure, axes = _panel(overview, legend_rows=0)
     axes.imshow(overview.pixels, cmap="gray", vmin=0, vmax=255, extent=overview.extent_um, interpolation="antialiased")
-    scale_bar(axes, 1.0, colour=palette.ink)
+    scale_bar(axes, _corner(overview), 1.0, colour=palette.ink)
     return figure
 
 
@@ -81,13 +81,18 @@ def cells(palette: Palette, overview: Overview, groups: Groups) -> Figure:
         alpha=0.9,
         rasterized=True,
     )
-    scale_bar(axes, 1.0, colour=palette.ink)
+    scale_bar(axes, _corner(overview), 1.0, colour=palette.ink)
     handles = [Line2D([], [], marker="o", ls="", ms=5.5, color=colour) for _, colour in entries]
     figure.legend(
         handles, labels, loc="lower left", bbox_to_anchor=(0.0, 0.0), ncols=columns,
         handletextpad=0.1, columnspacing=0.9, labelspacing=0.35, borderaxespad=0.2, borderpad=0.1,
     )  # fmt: skip
     return figure
+
+
+def _corner(overview: Overview) -> Corner:
+    left, right, bottom, _ = overview.extent_um
+    return Corner(left, bottom, right - left)
 
 
 def _width(overview: Overview) -> float:
@@ -105,8 +110,8 @@ def _panel(overview: Overview, legend_rows: int) -> tuple[Figure, Axes]:
     share = cols * inch / width
     axes = figure.add_axes(((1 - share) / 2, strip / (height + strip), share, height / (height + strip)))
     left, right, bottom, top = overview.extent_um
-    axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_axis_off()
     return figure, axes
 
 
