@@ -66,7 +66,13 @@ def encode(
     wide = gene_count.dtype != np.uint16 and _require_range(gene_count, 0x7FFFFFFF, "gene count") > 0xFFFF
     pixels = _ZSTD.compress(np.ascontiguousarray(image).data, asbytes=True)
     fields = _FIELDS.pack(MAGIC, VERSION, wide, *image.shape, gene_index.size, len(pixels))
-    body = b"".join((pixels, gene_index.astype("<u2").tobytes(), gene_count.astype("<u4" if wide else "<u2").tobytes()))
+    body = b"".join(
+        (
+            pixels,
+            gene_index.astype("<u2", copy=False).tobytes(),
+            gene_count.astype("<u4" if wide else "<u2", copy=False).tobytes(),
+        )
+    )
     return b"".join((fields, _CRC.pack(zlib.crc32(body, zlib.crc32(fields))), body))
 
 
