@@ -7,6 +7,7 @@ sorted order, as the vocabulary does, so a slide's map into it is the positions 
 from __future__ import annotations
 
 import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,13 +39,15 @@ class Genes:
 
     Attributes:
         gene_ids: [G] sorted.
-        symbols: [G].
+        symbols: [G], the commonest of the names that slides give a gene.
+        aliases: [G], the other names, sorted: gene symbols change between panel versions, ids do not.
         slides: [S] names.
         measured: [S, G] which slide measured which gene.
     """
 
     gene_ids: NDArray[np.str_]
     symbols: NDArray[np.str_]
+    aliases: tuple[tuple[str, ...], ...]
     slides: tuple[str, ...]
     measured: NDArray[np.bool_]
 
@@ -53,12 +56,13 @@ class Genes:
         return np.flatnonzero(self.measured[self.slides.index(slide)])
 
     def table(self) -> pd.DataFrame:
-        """Return a row a gene: gene_id, symbol, n_slides and the names of the slides that measured it."""
+        """Return a row a gene: gene_id, symbol, aliases, n_slides and the names of the slides that measured it."""
         names = np.array(self.slides, dtype=object)
         return pd.DataFrame(
             {
                 "gene_id": self.gene_ids.astype(object),
                 "symbol": self.symbols.astype(object),
+                "aliases": [list(names) for names in self.aliases],
                 "n_slides": self.measured.sum(axis=0).astype(np.int64),
                 "slides": [names[column].tolist() for column in self.measured.T],
             }
@@ -69,24 +73,22 @@ def unite(panels: Mapping[str, Panel]) -> Genes:
     """Unite the panels of slides.
 
     Raises:
-        InputError: a panel is not sorted or names a gene twice, Ensembl ids meet symbols, or one id has two symbols.
+        InputError: a panel is not sorted or names a gene twice, or Ensembl ids meet symbols.
     """
     _check_namespaces(panels)
-    symbols: dict[str, tuple[str, str]] = {}
+    names: dict[str, Counter[str]] = defaultdict(Counter)
     for slide, panel in panels.items():
         _check_panel(slide, panel)
         for gene_id, symbol in zip(panel.gene_ids.tolist(), panel.symbols.tolist(), strict=True):
-            known, where = symbols.setdefault(gene_id, (symbol, slide))
-            if known != symbol:
-                raise InputError(
-                    f"gene {gene_id}",
-                    f"called {known} on slide {where} and {symbol} on slide {slide}",
-                    "give it one symbol in the bundles' feature tables, or leave one of the slides out",
-                )
-    gene_ids = np.array(sorted(symbols), dtype=str)
+            names[gene_id][symbol] += 1
+    gene_ids = np.array(sorted(names), dtype=str)
     measured = np.array([np.isin(gene_ids, panel.gene_ids) for panel in panels.values()], dtype=bool)
-    named = np.array([symbols[gene_id][0] for gene_id in gene_ids.tolist()], dtype=str)
-    return Genes(gene_ids, named, tuple(panels), measured.reshape(len(panels), len(gene_ids)))
+    ranked = [
+        sorted(names[gene_id], key=lambda name, of=names[gene_id]: (-of[name], name)) for gene_id in sorted(names)
+    ]
+    symbols = np.array([found[0] for found in ranked], dtype=str)
+    aliases = tuple(tuple(sorted(found[1:])) for found in ranked)
+    return Genes(gene_ids, symbols, aliases, tuple(panels), measured.reshape(len(panels), len(gene_ids)))
 
 
 def shared_genes(panels: Sequence[Panel]) -> Panel:

@@ -17,7 +17,7 @@ from typing import Literal
 import typer
 
 PACKAGES = (
-    "anndata", "faiss-cpu", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
+    "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
     "opencv-python-headless", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch",
     "typer", "zarr",

@@ -64,7 +64,7 @@ def run(
     made_by = {
         "sections": sections,
         "code": {stage: code_digest(stage) for stage in STAGES},
-        "versions": {name: number for name, number in versions().items() if name not in ("torch", "faiss-cpu")},
+        "versions": {name: number for name, number in versions().items() if name != "torch"},
     }
     content = describe(cohort, files, proven, sizes, made_by)
     version = write_manifest(manifest, content)

@@ -30,7 +30,7 @@ NEEDS = {
     "cut_crops": Need(2000, 500, 4),
     "cut_tiles": Need(2000, 500, 4),
     "make_splits": Need(1500, 400),
-    "fit_metacells": Need(4000, 300),
+    "fit_metacells": Need(10_000, 300),  # max_fit_cells of a 5,000-gene panel are held
     "assign_metacells": Need(2000, 300),
     "seal_dataset": Need(2000, 600),
     "train": Need(8000),

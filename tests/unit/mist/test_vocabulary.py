@@ -32,9 +32,12 @@ def test_a_slides_index_map_leads_each_of_its_genes_to_itself():
         assert genes.gene_ids[genes.index_of(slide)].tolist() == one.gene_ids.tolist()
 
 
-def test_one_id_with_two_symbols_is_refused():
-    with pytest.raises(InputError, match=r"gene ENSG00000000005: called A on slide s1 and B on slide s2"):
-        unite({"s1": panel(ensembl(5), ["A"]), "s2": panel(ensembl(5), ["B"])})
+def test_a_renamed_gene_is_one_gene_under_its_commonest_name():
+    found = unite(
+        {"s1": panel(ensembl(5), ["OLD"]), "s2": panel(ensembl(5), ["NEW"]), "s3": panel(ensembl(5), ["NEW"])}
+    )
+    assert found.table()[["gene_id", "symbol", "n_slides"]].values.tolist() == [[*ensembl(5), "NEW", 3]]
+    assert found.aliases == (("OLD",),)
 
 
 def test_symbols_never_meet_ensembl_ids():
