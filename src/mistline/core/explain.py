@@ -59,13 +59,14 @@ def explain(path: Path, origin: Origin, current_codes: Collection[str]) -> str:
     versions = record["versions"]
     part = "" if origin.path == path else f", as part of {origin.path.name},"
     command = record["stage"].replace("_", "-")
+    libraries = [f"{name} {number}" for name, number in sorted(versions.items()) if name not in _SAID]
     sentences = [
         f"{path}{part} was made by {command} (mistline {versions['mistline']}, Python {versions['python']}) "
         f"{_from_inputs(origin)}.",
         _settings(record),
         _own_state(origin),
         _code_state(record["code"], current_codes),
-        f"Libraries: {', '.join(f'{name} {number}' for name, number in sorted(versions.items()) if name not in _SAID)}.",
+        f"Libraries: {', '.join(libraries)}.",
     ]
     return "\n".join(sentences)
 

@@ -35,7 +35,7 @@ class CountsFile:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            self._file = h5py.File(self.path, "r")
+            self._file = h5py.File(self.path, "r", locking=False)
             group = self._file["X"]
             if group.attrs.get("encoding-type") != "csr_matrix":
                 raise InputError(path, "X is not a CSR matrix", "run read_cells for this slide again")
