@@ -176,7 +176,7 @@ def qc_table(slides: Sequence[SlideSource], medians: Mapping[str, Mapping[str, f
             row(
                 slide.name, slide.cells["n_kept"], cell(own["n_counts"], 0), cell(own["n_genes"], 0),
                 cell(own["cell_area_um2"], 1), share(int(own["without_nucleus"]), slide.cells["n_kept"]), controls,
-                share(controls, int(own["total_counts"]) + controls), cell(f"{low:g} – {high:g}"),
+                share(controls, int(own["total_counts"]) + controls), cell(f"{low:.0f}\u00a0–\u00a0{high:.0f}"),
             )
         )  # fmt: skip
     titles = (
@@ -200,11 +200,14 @@ def controls_table(slides: Sequence[SlideSource]) -> Table:
     """Return one line a slide: features of the panel that are no genes, by type."""
     types = sorted({name for slide in slides for name in slide.cells["control_features"]})
     lines = [row(slide.name, *(slide.cells["control_features"].get(name, 0) for name in types)) for slide in slides]
+    if not types:
+        lines = []
     return Table(
         "controls",
         "Features that are no genes, by type: counted here, and left out of everything else.",
         columns("slide", *types, numeric=types),
         tuple(lines),
+        empty="The matrices of these bundles hold genes only.",
     )
 
 

@@ -25,7 +25,8 @@ from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, score_table, write_csv
 
 BUDGET_BYTES = 25 * 10**6
-_PICTURES_A_SLIDE = 7  # tissue pictures with the default scales; charts are small
+_TISSUE_SHARE = 0.6  # of the budget; charts and tables take the rest
+_MAPS_A_SLIDE = 3
 _LARGEST_PICTURE = 450_000
 _OPEN_SLIDES = 3  # with more slides only the first is unfolded
 SECTIONS = {
@@ -92,7 +93,8 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         figures: folder of the PNG and SVG files.
         seed: the run's seed.
     """
-    budget = BUDGET_BYTES * 7 // 10 // (len(gathered.slides) * _PICTURES_A_SLIDE)
+    n_pictures = len(gathered.slides) * (_MAPS_A_SLIDE + len(gathered.scales))
+    budget = int(BUDGET_BYTES * _TISSUE_SHARE / n_pictures)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
     level = min(gathered.quality["levels"])
     views = [
@@ -164,8 +166,8 @@ def _overview(context: _Context, gathered: Gathered) -> None:
         "facts": facts,
         "lead": f"Cells, tiles and genes of {len(slides)} Xenium slide{'s' * (len(slides) != 1)} ({tissues}), "
         "keyed to one another, with quality control and results.",
-        "made": f"Made by mistline {mistline.__version__} from raw 10x bundles: z-stacks projected and scaled to 8 bit "
-        "with a recorded window, tables joined by cell id, one record a cell and a tile, splits and meta-cells fitted "
+        "made": f"Made by mistline {mistline.__version__} from raw 10x bundles: images projected over z (from what is "
+        "named under channels below) and scaled to 8 bit with a recorded window, tables joined by cell id, one record a cell and a tile, splits and meta-cells fitted "
         "on training cells only. Everything made from this dataset carries its version.",
         "n_problems": n_problems,
         "headlines": [_headline(item) for item in gathered.comparisons if not item.is_oracle],

@@ -124,6 +124,7 @@ def test_the_same_tree_gives_the_same_bytes(made, tmp_path):
 def test_figures_and_tables_are_written(made):
     figures = {path.name for path in (made.out / "figures").iterdir()}
     assert {"s1.morphology.png", "s1.morphology.svg", "s2.cell.png", "clustering.fixed.svg"} <= figures
+    assert "metacell_pcc.png" in figures
     assert {path.stem for path in map(Path, figures) if path.suffix == ".png"} == {
         path.stem for path in map(Path, figures) if path.suffix == ".svg"
     }

@@ -120,10 +120,11 @@ def splits(entries: list[dict[str, str]], sides: dict[str, str]) -> dict[str, An
 
 def quality() -> dict[str, Any]:
     """metacells.json; held-out cells have no labels."""
+    histogram = {"edges": [0.0, 0.25, 0.5, 0.75, 1.0], "counts": [1, 4, 6, 1]}
     part = {
         "n_cells": N_CELLS,
         "cells_without_counts": 0,
-        "gene_pcc": {"mean": 0.5, "median": 0.52, "n_genes": 12, "n_constant": 0},
+        "gene_pcc": {"mean": 0.5, "median": 0.52, "n_genes": 12, "n_constant": 0, "histogram": histogram},
         "variance_kept": {"pca": 0.7, "quantised": 0.5, "quantised_in_pca": 0.71},
         "cells_per_metacell": {"min": 4, "median": 8.0, "max": 13},
         "labels": {},

@@ -62,7 +62,7 @@ def intensity(palette: Palette, data: Intensities) -> Figure:
     for value, name, side in ((data.window[0], "→ 0", "left"), (data.window[1], "→ 255", "right")):
         axes.axvline(value, color=palette.accent, lw=1.3)
         axes.annotate(
-            f"{value:g} {name}", (value, 1), (4 if side == "left" else -4, -3), xycoords=("data", "axes fraction"),
+            f"{value:.0f} {name}", (value, 1), (4 if side == "left" else -4, -3), xycoords=("data", "axes fraction"),
             textcoords="offset points", ha=side, va="top", fontsize=8.5, color=palette.accent,
         )  # fmt: skip
     axes.set_title(f"n = {int(data.counts.sum()):,} pixels")
