@@ -92,9 +92,10 @@ def judge(vocabulary: Vocabulary, slides: Sequence[Judged], threads: int = 1) ->
 def as_types(column: pd.Series) -> NDArray[np.object_] | None:
     """Return a label column's types as str (None where unknown), or None if it holds measurements, not types."""
     known = column[column.notna()]
+    numbers = pd.to_numeric(known, errors="coerce")  # labels come as text, measurements among them
+    if numbers.notna().all() and not (numbers == numbers.round()).all():
+        return None
     if pd.api.types.is_float_dtype(known):
-        if not (known == known.round()).all():
-            return None
         known = known.astype(np.int64)
     if known.nunique() > _MOST_TYPES:
         return None

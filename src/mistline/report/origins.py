@@ -14,6 +14,7 @@ from mistline.core.files import read_json
 from mistline.core.provenance import sidecar
 from mistline.report.tables import Row, Table, cell, columns, row
 
+_JOB_NAMES = ("slide", "donor", "scale")
 _PATTERNS = ("*.meta.json", "shards/*.meta.json")
 
 
@@ -36,7 +37,9 @@ class StageOrigin:
     settings: tuple[str, ...]
 
 
-def read_origins(slides: Sequence[Path], dataset: Path, scores: Sequence[Path]) -> tuple[list[StageOrigin], list[dict]]:
+def read_origins(
+    slides: Sequence[Path], dataset: Path, scores: Sequence[Path]
+) -> tuple[list[StageOrigin], list[dict[str, Any]]]:
     """Read the sidecars of the slides' folders, the dataset's and the evaluations.
 
     Returns:
@@ -56,8 +59,14 @@ def _origin(stage: str, items: Sequence[Mapping[str, Any]]) -> StageOrigin:
         len(items),
         tuple(sorted({item["code"] for item in items})),
         tuple(sorted({item["versions"]["mistline"] for item in items})),
-        tuple(sorted({json.dumps(item["params"], indent=1, sort_keys=True, ensure_ascii=False) for item in items})),
+        tuple(sorted({_settings(item["params"]) for item in items})),
     )
+
+
+def _settings(params: Mapping[str, Any]) -> str:
+    """Write settings as JSON, without what only names the job: else every slide would have settings of its own."""
+    kept = {name: value for name, value in params.items() if name not in _JOB_NAMES}
+    return json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def versions(sidecars: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -167,8 +167,9 @@ def _overview(context: _Context, gathered: Gathered) -> None:
         "lead": f"Cells, tiles and genes of {len(slides)} Xenium slide{'s' * (len(slides) != 1)} ({tissues}), "
         "keyed to one another, with quality control and results.",
         "made": f"Made by mistline {mistline.__version__} from raw 10x bundles: images projected over z (from what is "
-        "named under channels below) and scaled to 8 bit with a recorded window, tables joined by cell "
-        "id, one record a cell and a tile, meta-cells fitted on training cells only. Everything made from this dataset carries its version.",
+        "named under channels below) and scaled to 8 bit with a recorded window, tables joined by cell id, one record "
+        "a cell and a tile, meta-cells fitted on training cells only. Everything made from this dataset carries its "
+        "version.",
         "n_problems": n_problems,
         "headlines": [_headline(item) for item in gathered.comparisons if not item.is_oracle],
         "next_steps": _next_steps(gathered),

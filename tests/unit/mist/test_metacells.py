@@ -251,6 +251,8 @@ def test_rare_types_are_counted_by_the_training_cells(vocabulary, source):
         ([1.0, np.nan, 3.0], ["1", None, "3"]),
         ([True, False, True], ["True", "False", "True"]),
         ([0.5, 1.0, 2.0], None),
+        (["15.2053", None, "7.5"], None),
+        (["1", "12", None], ["1", "12", None]),
         (list(range(101)), None),
     ],
 )

@@ -20,7 +20,7 @@ def test_two_states_of_the_code_are_told(tmp_path):
     for number, code in enumerate(("aaa", "bbb")):
         path = tmp_path / "slides" / str(number) / "cells.json"
         write_json(path, {})
-        record("read_cells", outputs=[path], inputs={}, params={"min_counts": 1}, code=code)
+        record("read_cells", outputs=[path], inputs={}, params={"min_counts": 1, "slide": str(number)}, code=code)
     origins, sidecars = read_origins([tmp_path / "slides/0", tmp_path / "slides/1"], tmp_path / "dataset", [])
     assert shown(stages_table(origins)) == [
         ["read_cells", "2", "0.1.0", "aaa, bbb", "made by more than one state of the code"]
