@@ -43,7 +43,7 @@ workflow: setup
 	$(BIN)/pytest tests/workflow
 
 e2e: setup
-	$(BIN)/pytest tests/e2e tests/slurm
+	$(BIN)/pytest tests/e2e
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file envs/requirements.lock
