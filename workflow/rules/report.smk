@@ -40,7 +40,7 @@ rule report:
         seed=CONFIG.seed,
         code=code("report"),
     shell:
-        "python -m mistline report --root results --manifest {input.dataset[0]}"
+        "python -m mistline report --root results --benchmarks results/benchmarks --manifest {input.dataset[0]}"
         " --splits-summary {input.splits} --metacells-quality {input.quality}"
         " --slides-json {params.slides:q} {params.scores} --page {output.page}"
         " --tables {output.tables} --figures {output.figures} --params {params.section:q}"

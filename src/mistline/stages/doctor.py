@@ -18,7 +18,7 @@ import typer
 
 PACKAGES = (
     "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
-    "opencv-python-headless", "pandas", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
+    "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch",
     "typer", "zarr",
 )  # fmt: skip

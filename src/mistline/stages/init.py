@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from mistline.config.load import load_config
+from mistline.config.metacells import Metacells
 from mistline.config.root import Config
 from mistline.core.errors import InputError, OutputError
 from mistline.core.files import write_text
@@ -29,6 +30,7 @@ _HEAD = """\
 # donor says whose tissue it is. Splits keep a donor on one side, so two slides of one person must share it;
 # here every slide was given a donor of its own name.
 """
+_CELLS_A_METACELL = 40
 _DEFAULTS_HEAD = """
 # Everything else has these defaults; take the # away from what you change (README.md explains each key).
 """
@@ -66,7 +68,9 @@ def run(
 def render(found: list[Found]) -> str:
     """Return the config as text."""
     entries = "".join(_entry(item) for item in found)
-    return f"{_HEAD}{_shared_slides(found)}slides:\n{entries}{_DEFAULTS_HEAD}{_defaults()}"
+    few = _few_cells(found)
+    others = _defaults(without={"slides", "metacells"} if few else {"slides"})
+    return f"{_HEAD}{_shared_slides(found)}slides:\n{entries}{few}{_DEFAULTS_HEAD}{others}"
 
 
 def slide_name(bundle: Path, taken: set[str]) -> str:
@@ -145,8 +149,27 @@ def _shared_slides(found: list[Found]) -> str:
     )
 
 
-def _defaults() -> str:
+def _few_cells(found: list[Found]) -> str:
+    """Scale the meta-cells down where there are too few cells for the default vocabulary."""
+    n_cells = sum(item.n_cells for item in found)
+    default = Metacells()
+    n_metacells = min(max(4, n_cells // _CELLS_A_METACELL), default.n_metacells)
+    if n_metacells == default.n_metacells:
+        return ""
+    levels = default.levels if n_metacells > 2 * max(default.levels) else (max(2, n_metacells // 2), 2)
+    genes = min(item.n_genes for item in found)
+    chosen = {
+        "n_metacells": n_metacells,
+        "n_components": max(2, min(default.n_components, n_cells // 10, genes // 2)),
+        "levels": list(levels),
+        "min_cells": 5,
+    }
+    text = yaml.safe_dump({"metacells": chosen}, sort_keys=False, default_flow_style=None)
+    return f"\n# Fewer meta-cells than the default {default.n_metacells}, as there are {n_cells:,} cells.\n{text}"
+
+
+def _defaults(without: set[str]) -> str:
     dummy = {"slide": "a", "bundle": "a", "donor": "a", "tissue": "a", "disease": "a"}
-    values = Config.model_validate({"slides": [dummy]}).model_dump(mode="json", exclude={"slides"})
+    values = Config.model_validate({"slides": [dummy]}).model_dump(mode="json", exclude=without)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     return "".join(f"# {line}\n" for line in text.splitlines())

@@ -37,7 +37,7 @@ def run(
     figures: Annotated[Path, typer.Option(help="the folder of figures to write")],
     scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
     scores: Annotated[list[Path] | None, typer.Option(help="an evaluation (JSON); repeated")] = None,
-    benchmark: Annotated[list[Path] | None, typer.Option(help="a benchmark file of a rule; repeated")] = None,
+    benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
 ) -> None:
@@ -62,7 +62,7 @@ def run(
         comparisons=read_comparisons(evaluations, sealed.version),
         origins=origins,
         sidecars=sidecars,
-        benchmarks=list(benchmark or []),
+        benchmarks=sorted(benchmarks.rglob("*.tsv")) if benchmarks else [],
         root=root,
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:

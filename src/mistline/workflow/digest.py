@@ -1,7 +1,8 @@
 """Digest of a stage's own code, so that a library edit reruns what uses it and nothing else.
 
 The stage's module and every first-party module it imports, directly or not, are parsed (never imported);
-comments and docstrings do not count. Each module's digest is that of its syntax tree.
+comments and docstrings do not count. Each module's digest is that of its syntax tree. A folder `templates`
+beside a module belongs to every module of that room.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ def code_digest(stage: str, *extra: str) -> str:
         extra: modules that are chosen by name at run time, such as `mistline.models.pca`.
     """
     digest = hashlib.sha256()
-    for module in sorted(reachable(f"mistline.stages.{stage}", *extra)):
+    modules = sorted(reachable(f"mistline.stages.{stage}", *extra))
+    for module in modules:
         digest.update(f"{module}:{_module_digest(module)}\n".encode())
+    for template in sorted({path for module in modules for path in _templates(module)}):
+        digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -46,6 +50,12 @@ def _file(module: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+@cache
+def _templates(module: str) -> tuple[Path, ...]:
+    path = _file(module)
+    return tuple(item for item in (path.parent / "templates").rglob("*") if item.is_file()) if path else ()
 
 
 @cache

@@ -107,3 +107,11 @@ def test_real_crops(tmp_path):
         (122, 313, "breast"),
         (1120, 312, "breast"),
     ]
+
+
+def test_a_small_cohort_gets_a_vocabulary_it_can_fill(tmp_path, bundle):
+    out = tmp_path / "config.yaml"
+    run([bundle.write(tmp_path / "b")], out=out)
+    config = _load(out)
+    n_cells = sum(slide.cells for slide in config.slides)
+    assert max(config.metacells.levels) <= config.metacells.n_metacells <= max(4, n_cells // 40)

@@ -26,7 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def clear() -> None:
-    for cached in (digest._tree, digest._imports, digest._module_digest):
+    for cached in (digest._tree, digest._imports, digest._module_digest, digest._templates):
         cached.cache_clear()
 
 
@@ -45,6 +45,13 @@ def test_an_indirect_edit_counts(package: Path) -> None:
 def test_comments_docstrings_and_strangers_do_not_count(package: Path) -> None:
     assert not changed(package, "a.py", '"""Other."""\n# remark\nfrom mistline import b\n\ngo = b.x\n')
     assert not changed(package, "c.py", "y = 2\n")
+
+
+def test_a_template_counts_for_its_room(package: Path) -> None:
+    before = digest.code_digest("cut")
+    (package / "b/templates").mkdir()
+    assert changed(package, "b/templates/page.html", "<p>")
+    assert digest.code_digest("cut") != before
 
 
 def test_modules_chosen_by_name_count(package: Path) -> None:
