@@ -16,8 +16,6 @@ class Slide(Section):
     tissue: str = Field(min_length=1, description="organ, such as breast")
     disease: str = Field(min_length=1, description="diagnosis, or healthy")
     labels: str | None = Field(None, description="csv with cell_id and any columns of known labels")
-    he_image: str | None = Field(None, description="registered H&E image (OME-TIFF)")
-    he_alignment: str | None = Field(None, description="10x alignment matrix (csv) of the H&E image")
     cells: int | None = Field(
         None, ge=0, description="cells the source announces; sizes jobs before the bundle is there"
     )
