@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,23 +37,32 @@ class Usage:
     peak_mib: float
 
 
+# Linux counts what a process held before exec into its peak, so a small process stands between us and the command.
+_WAITER = """
+import os, sys, time
+start = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
+_, status, used = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as stream:
+    print(time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=stream)
+sys.exit(os.waitstatus_to_exitcode(status) != 0)
+"""
+
+
 def child(command: Sequence[str | Path]) -> Usage:
-    """Run a command to its end and return what it took.
+    """Run a command to its end and return what it and its children took.
 
     Raises:
         RuntimeError: it failed; holds its last words.
     """
-    with tempfile.TemporaryFile() as words:
-        start = time.perf_counter()
-        environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
-        process = subprocess.Popen(list(map(str, command)), stdout=words, stderr=words, env=environment)
-        _, status, used = os.wait4(process.pid, 0)
-        wall_s = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            words.seek(0)
-            raise RuntimeError(f"{' '.join(map(str, command))}\n{words.read().decode(errors='replace')[-4000:]}")
-    return Usage(wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    words = list(map(str, command))
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'src'}{os.pathsep}{REPOSITORY}"}
+    with tempfile.NamedTemporaryFile() as figures:
+        waiter = [sys.executable, "-I", "-S", "-c", _WAITER, figures.name]
+        done = subprocess.run([*waiter, *words], env=environment, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(words)}\n{(done.stdout + done.stderr)[-4000:]}")
+        return Usage(*map(float, Path(figures.name).read_text().split()))
 
 
 def stage(name: str, *words: str | Path) -> list[str | Path]:
