@@ -40,14 +40,15 @@ rule dataset:
 
 rule models:
     input:
-        expand(rules.train.output.weights, model=CONFIG.models, seed=CONFIG.seeds),
+        expand(rules.train.output.weights, model=EMBEDDERS, seed=CONFIG.seeds),
 
 
 rule embeddings:
     input:
-        expand(rules.embed.output, model=CONFIG.models, seed=CONFIG.seeds, slide=SLIDES),
+        expand(rules.embed.output, model=EMBEDDERS, seed=CONFIG.seeds, slide=SLIDES),
 
 
 rule evaluation:
     input:
         SCORES,
+        COMPARISONS,

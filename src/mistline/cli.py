@@ -28,7 +28,9 @@ COMMANDS = {
     "seal-dataset": "Prove one key across scales and write the manifest.",
     "train": "Train a model.",
     "embed": "Embed a slide with a trained model.",
-    "evaluate": "Judge a model on a task.",
+    "assign-folds": "Divide the cells as one task and protocol ask.",
+    "evaluate": "Judge a model, or the controls, on a task.",
+    "compare": "Test the rows of one table against each other.",
     "report": "Write the report.",
 }
 

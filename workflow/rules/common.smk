@@ -27,12 +27,14 @@ if not workflow.configfiles:
 try:
     CONFIG = load_config(config, root=ROOT)
     MODELS = resolve_models(CONFIG.models)
-    TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides)
+    TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
 
 SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
+EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
+PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 
 # Where environment.post-deploy.sh finds the lock.
@@ -49,7 +51,7 @@ shell.prefix(PREFIX)
 wildcard_constraints:
     slide="|".join(map(re.escape, SLIDES)),
     scale="|".join(GRID_SCALES),
-    model="|".join(map(re.escape, CONFIG.models)),
+    model="|".join(map(re.escape, [*CONFIG.models, "controls"])),
     task="|".join(CONFIG.tasks) or "none",
     protocol="[a-z_]+",
     seed="[0-9]+",
@@ -87,8 +89,52 @@ def task_section(wildcards):
     return json.dumps(CONFIG.tasks[wildcards.task].params)
 
 
-def task_code(wildcards):
-    return code_digest("evaluate", *TASKS[wildcards.task].modules)
+def task_code(stage):
+    return lambda wildcards: code_digest(stage, *TASKS[wildcards.task].modules)
+
+
+def judged(wildcards):
+    """What a score is made from: embeddings of every slide or predictions, and the task's own folds."""
+    found = {}
+    if wildcards.model in EMBEDDERS:
+        found["embeddings"] = expand(
+            rules.embed.output.embedding, slide=SLIDES, **wildcards
+        )
+    if wildcards.model in PREDICTORS:
+        found["predictions"] = expand(rules.predict.output.predictions, **wildcards)
+    if TASKS[wildcards.task].has_folds:
+        found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
+    return found
+
+
+def judged_options(wildcards, input):
+    """The same as options."""
+    options = {
+        "embeddings": "--embedding",
+        "predictions": "--predictions",
+        "folds": "--folds",
+    }
+    words = [
+        f"{option} {shlex.quote(path)}"
+        for name, option in options.items()
+        for path in input.get(name, [])
+    ]
+    return " ".join(words)
+
+
+def scores_of(task, protocol):
+    """The rows of one table: every model with every seed, and the controls once."""
+    folder = f"results/evaluation/{task}/{protocol}"
+    names = [
+        f"{model}.seed-{seed}" for model in TASKS[task].models for seed in CONFIG.seeds
+    ]
+    return [
+        f"{folder}/{name}.json" for name in [*names, f"controls.seed-{CONFIG.seed}"]
+    ]
+
+
+def rows_of_table(wildcards):
+    return scores_of(wildcards.task, wildcards.protocol)
 
 
 def slide_field(name):

@@ -10,7 +10,7 @@ rule report:
         images=expand(rules.project_image.output, slide=SLIDES),
         embeddings=expand(
             rules.embed.output.embedding,
-            model=CONFIG.models,
+            model=EMBEDDERS,
             seed=CONFIG.seeds,
             slide=SLIDES,
         ),

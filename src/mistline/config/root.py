@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from pydantic import Field, model_validator
 
 from mistline.config.base import Section
@@ -18,6 +21,7 @@ from mistline.config.splits import Splits
 from mistline.config.tasks import TaskRun
 
 DEFAULT_MODELS = {"pca": ModelRun(model="pca"), "image": ModelRun(model="image")}
+DEFAULT_TABLE_MODELS = {"pca": {"model": "pca"}}  # tables have no images
 
 
 class Config(Section):
@@ -40,6 +44,14 @@ class Config(Section):
     tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
     report: Report = Field(default_factory=Report)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _models_of_tables(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "models" in values or not isinstance(values.get("slides"), list | tuple):
+            return values
+        is_table = any(isinstance(slide, Mapping) and slide.get("table") for slide in values["slides"])
+        return {**values, "models": DEFAULT_TABLE_MODELS} if is_table else values
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
         names = [slide.slide for slide in self.slides]
@@ -49,6 +61,19 @@ class Config(Section):
         unknown = sorted(set(self.only) - set(names))
         if unknown:
             raise ValueError(f"only: names slides that are not in the sheet: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _slides_are_of_one_kind(self) -> Config:
+        tables = [slide for slide in self.active_slides if slide.table]
+        if 0 < len(tables) < len(self.active_slides):
+            other = next(slide for slide in self.active_slides if not slide.table)
+            pair = f"{tables[0].slide} is a table and {other.slide} a bundle"
+            raise ValueError(f"slides: {pair}; run them apart, with only: for example")
+        values = {slide.values: slide.slide for slide in tables}
+        if len(values) > 1:
+            told = " and ".join(f"{slide} {kind}" for kind, slide in values.items())
+            raise ValueError(f"slides: values differ ({told}); give all tables of a run with the same kind of values")
         return self
 
     @model_validator(mode="after")
@@ -66,6 +91,11 @@ class Config(Section):
     def active_slides(self) -> tuple[Slide, ...]:
         """The slides of this run, in the sheet's order."""
         return tuple(slide for slide in self.slides if not self.only or slide.slide in self.only)
+
+    @property
+    def kind(self) -> Literal["xenium", "tables"]:
+        """What the slides of this run are: Xenium bundles, or tables of cells or spots."""
+        return "tables" if any(slide.table for slide in self.active_slides) else "xenium"
 
     @property
     def grid_scales(self) -> tuple[Scale, ...]:

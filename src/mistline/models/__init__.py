@@ -2,7 +2,9 @@
 
 A model is a folder that offers
 
-* `params.py`: `Params`, its settings (a strict `Section`), torch-free;
+* `params.py`: `Params`, its settings (a strict `Section`), torch-free; where they differ from the usual, methods
+  say what the model `serves()` (an embedding, or predictions it is trained for task by task), what it `reads()`
+  of a dataset (genes, image, coordinates) and the runs `upstream()` whose embeddings it builds on;
 * `model.py`: `Model`, as `models/contract.py` describes it;
 * `README.md`: what it is, in a page.
 """

@@ -20,6 +20,7 @@ HIGHER_IS_BETTER = frozenset(
 LOWER_IS_BETTER = frozenset(["ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
 _FIRST = ("ari", "macro_f1", "pcc")  # shown before the others, and quoted in the overview
 _TIE = 1e-9
+_CONTROLS = "controls"  # the file that holds what needs no model
 _KEYS = ("task", "protocol", "model", "seed", "dataset_version", "unit", "n", "metrics", "controls")
 
 
@@ -164,7 +165,8 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
     metrics = sorted({name for result in results for name in result["metrics"]}, key=_place)
     models: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
-        models.setdefault(result["model"], []).append(result)
+        if result["model"] != _CONTROLS:
+            models.setdefault(result["model"], []).append(result)
     entries = [_entry(name, False, items) for name, items in sorted(models.items())]
     return Comparison(
         first["task"],

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mistline.core.errors import InputError
 from mistline.core.files import atomic_path
 
-_KEY = b"mistline"
+ORIGIN_KEY = b"mistline"
 _REMEDY = "run embed again"
 
 
@@ -74,7 +74,7 @@ class EmbeddingWriter:
         _refuse_non_finite(self._path, cell_ids, rows)
         columns = {"cell_id": pa.array(list(cell_ids), pa.string())}
         columns |= {f"e{i}": pa.array(np.ascontiguousarray(rows[:, i], dtype=np.float32)) for i in range(rows.shape[1])}
-        about = {_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
+        about = {ORIGIN_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
         table = pa.table(columns).replace_schema_metadata(about)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._part, table.schema, compression="zstd")
@@ -98,7 +98,7 @@ def read_origin(path: Path) -> Origin:
     Raises:
         InputError: the file is missing, damaged or carries no origin.
     """
-    about = (_open(path).schema_arrow.metadata or {}).get(_KEY)
+    about = (_open(path).schema_arrow.metadata or {}).get(ORIGIN_KEY)
     if about is None:
         raise InputError(path, "does not say which model and dataset it was made from", _REMEDY)
     return Origin(**json.loads(about))

@@ -20,7 +20,7 @@ from sklearn.decomposition import PCA
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
-from mistline.tasks.base import Inputs
+from mistline.tasks.base import MODEL, Inputs
 
 N_COMPONENTS = 50
 MAX_GENES = 2000  # the most variable ones among training cells; panels have fewer
@@ -55,17 +55,21 @@ class LogCounts:
         return (scale @ counts.astype(np.float64)).log1p().tocsr().astype(np.float32)
 
 
-def representations(
-    inputs: Inputs, cells: pd.DataFrame, embedding: NDArray[np.float32], seed: int
-) -> dict[str, Callable[[], NDArray[np.float32]]]:
-    """Return control -> how to compute its [n, D] rows for these cells; nothing is computed yet.
+def representations(inputs: Inputs, cells: pd.DataFrame, seed: int) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Return row -> how to compute its [n, D] for these cells; nothing is computed yet.
+
+    For a model these are the model itself and its own rows shuffled; for the controls, everything that needs
+    no model.
 
     Args:
         inputs: the files.
         cells: the cells judged.
-        embedding: [n, D] the model's rows for them.
         seed: of the evaluation.
     """
+
+    @cache
+    def embedding() -> NDArray[np.float32]:
+        return inputs.embedding(cells)
 
     @cache
     def fitted() -> tuple[LogCounts, sparse.csr_matrix]:
@@ -75,11 +79,12 @@ def representations(
     def rows() -> sparse.csr_matrix:
         return fitted()[0].of(inputs.counts(cells, fitted()[0].genes))
 
+    if not inputs.is_controls:
+        return {MODEL: embedding, "shuffled": lambda: shuffled(embedding(), seed)}
     return {
         "coordinates": lambda: coordinates(cells),
         "log_counts": lambda: rows().toarray(),
         "pca": lambda: principal_components(fitted()[1], rows()),
-        "shuffled": lambda: shuffled(embedding, seed),
     }
 
 

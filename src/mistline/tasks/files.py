@@ -24,10 +24,29 @@ class SlideFiles:
 
     slide: str
     donor: str
-    embedding: Path
     cells: Path
     counts: Path
     splits: Path
+    embedding: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged.
+
+    Args:
+        model: name of the run; None for the controls.
+        seed: its training seed.
+        dataset_version: hash of the manifest the evaluation is of.
+        predictions: its predictions (parquet), where it gives any.
+        folds: the task's own division of the cells (parquet), where it has one.
+    """
+
+    model: str | None
+    seed: int
+    dataset_version: str
+    predictions: Path | None = None
+    folds: Path | None = None
 
 
 class FileInputs:
@@ -35,23 +54,34 @@ class FileInputs:
 
     Args:
         slides: the slides judged, in the order of the cohort.
-        model: name of the run judged.
-        seed: its training seed.
-        dataset_version: hash of the manifest the evaluation is of.
+        subject: what is judged on them.
 
     Raises:
-        InputError: an embedding was made from another dataset version, model or seed, or the weights differ
-            between slides.
+        InputError: an embedding or prediction was made from another dataset version, model or seed, or the
+            weights differ between slides.
     """
 
-    def __init__(self, slides: Sequence[SlideFiles], model: str, seed: int, dataset_version: str) -> None:
+    def __init__(self, slides: Sequence[SlideFiles], subject: Subject) -> None:
         self.slides = {item.slide: item for item in slides}
-        expected: dict[str, str | int] = {"dataset_version": dataset_version, "model": model, "seed": seed}
-        origins = [_checked_origin(item.embedding, expected) for item in slides]
+        self._subject = subject
+        expected: dict[str, str | int] = {"dataset_version": subject.dataset_version, "seed": subject.seed}
+        if subject.model is not None:
+            expected["model"] = subject.model
+        made = [item.embedding for item in slides if item.embedding] + [subject.predictions] * self.has_predictions
+        origins = [_checked_origin(path, expected) for path in made if path]
         if len({origin.model_sha256 for origin in origins}) > 1:
-            raise InputError(
-                slides[0].embedding.parent, "the slides are embedded with different weights", "run embed again"
-            )
+            what = "the slides are embedded with different weights"
+            raise InputError(made[0] or "embeddings", what, "run embed again")
+
+    @property
+    def is_controls(self) -> bool:
+        """Return whether the controls are judged, and no model."""
+        return self._subject.model is None
+
+    @property
+    def has_predictions(self) -> bool:
+        """Return whether the model gives predictions of its own."""
+        return self._subject.predictions is not None
 
     def count(self, *splits: str) -> int:
         """Return the number of cells of some splits."""
@@ -72,10 +102,16 @@ class FileInputs:
 
     def _rows(self, splits: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return, for each slide, the rows of the cells of these splits."""
-        return [
-            np.flatnonzero(_table(item.splits, ["split"])["split"].isin(splits).to_numpy())
-            for item in self.slides.values()
-        ]
+        found = [_table(item.splits, ["split"])["split"] for item in self.slides.values()]
+        return [np.flatnonzero(split.isin(splits).to_numpy() | (not splits)) for split in found]
+
+    def folds(self) -> pd.DataFrame:
+        """Return the task's own division; see `tasks.base.Inputs`."""
+        return _table(_given(self._subject.folds, "folds", "assign-folds"))
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the model's predictions; see `tasks.base.Inputs`."""
+        return _table(_given(self._subject.predictions, "predictions", "predict"))
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
         """Return [n, D], a row for each given cell."""
@@ -88,7 +124,7 @@ class FileInputs:
                 found = np.empty((len(cells), block.shape[1]), dtype=np.float32)
             if block.shape[1] != found.shape[1]:
                 what = f"{block.shape[1]} dimensions, other slides have {found.shape[1]}"
-                raise InputError(item.embedding, what, "run embed again")
+                raise InputError(item.embedding or slide, what, "run embed again")
             found[part.index.to_numpy()] = block
         if found is None:
             raise InputError("splits", "no cell is left to judge", "look at splits.json")
@@ -140,16 +176,23 @@ def _table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         raise InputError(path, "no such file", "run the stage that makes it") from None
 
 
+def _given(path: Path | None, what: str, stage: str) -> Path:
+    if path is None:
+        raise InputError(what, f"the task asks for {what} and none were given", f"run {stage} and give its file")
+    return path
+
+
 def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]:
-    ids, rows = read_embedding(item.embedding)
+    path = _given(item.embedding, "embeddings", "embed")
+    ids, rows = read_embedding(path)
     index = pd.Index(ids)
     if not index.is_unique:
         doubled = index[index.duplicated()][0]
-        raise InputError(item.embedding, f"cell {doubled} is embedded more than once", "run embed again")
+        raise InputError(path, f"cell {doubled} is embedded more than once", "run embed again")
     position = index.get_indexer(pd.Index(part["cell_id"]))
     if (position < 0).any():
         missing = part["cell_id"].to_numpy()[int(np.argmax(position < 0))]
-        raise InputError(item.embedding, f"cell {missing} has no embedding", "run embed again")
+        raise InputError(path, f"cell {missing} has no embedding", "run embed again")
     return rows[position]
 
 

@@ -35,6 +35,8 @@ NEEDS = {
     "seal_dataset": Need(2000, 600),
     "train": Need(8000),
     "embed": Need(6000, 500),
+    "assign_folds": Need(1500, 400),
+    "compare": Need(500),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
 }

@@ -40,11 +40,11 @@ def test_json_is_the_contract(options):
     found = json.loads(options["scores"].read_text())
     assert set(found) == {
         *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
-        *("metrics", "controls", "settings", "seconds", "peak_mb"),
+        *("metrics", "per_unit", "controls", "controls_per_unit", "settings", "seconds", "peak_mb"),
     }
     assert found["dataset_version"] == read_manifest(options["manifest"]).version
     assert set(found["metrics"]) == {"ari", "nmi", "ami"}
-    assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "shuffled", "one_cluster"}
+    assert set(found["controls"]) == {"shuffled"}
     for metrics in (found["metrics"], *found["controls"].values()):
         assert all(set(estimate) == {"value", "low", "high"} for estimate in metrics.values())
     assert found["seconds"] > 0
@@ -61,6 +61,15 @@ def test_scores_do_not_depend_on_the_threads(options):
     assert found[0] == found[1]
 
 
+def test_controls_are_judged_without_a_model(options):
+    del options["embedding"]
+    evaluate.run(**{**options, "model": "controls"})
+    found = json.loads(options["scores"].read_text())
+    assert found["metrics"] == {}
+    assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "one_cluster"}
+    assert found["settings"]["controls"]["pca"]["what"]
+
+
 def test_another_dataset_is_refused_and_nothing_written(options):
     write_manifest(options["manifest"], {"slides": ["other"]})
     with pytest.raises(InputError, match="another dataset version"):
@@ -75,6 +84,8 @@ def test_another_dataset_is_refused_and_nothing_written(options):
         ({"protocol": "oracel"}, "did you mean oracle"),
         ({"params": '{"label": "cell_type", "resolutio": 1}'}, "did you mean resolution"),
         ({"donor": ["d1"]}, "not equally many"),
+        ({"embedding": None}, "a model is judged by its embeddings"),
+        ({"model": "controls"}, "the controls by neither"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, change, message):
