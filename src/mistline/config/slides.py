@@ -12,7 +12,10 @@ Values = Literal["counts", "normalised", "log"]
 
 
 class Slide(Section):
-    """A Xenium run or a table of cells or spots, and what is known of it; paths are relative to the working directory."""
+    """A Xenium run, or a table of cells or spots, and what is known of it.
+
+    Paths are relative to the working directory.
+    """
 
     slide: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="unique name; becomes a folder's name")
     bundle: str | None = Field(None, min_length=1, description="the unzipped output bundle of the Xenium run")
