@@ -16,4 +16,5 @@ from __future__ import annotations
 
 REGISTRY = {
     "clustering": "mistline.tasks.clustering",
+    "domains": "mistline.tasks.domains",
 }
