@@ -5,7 +5,17 @@ min_version("9.13")
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/dataset.smk"
+
+
+if CONFIG.kind == "tables":
+
+    include: "workflow/rules/tables.smk"
+
+else:
+
+    include: "workflow/rules/dataset.smk"
+
+
 include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"

@@ -26,7 +26,7 @@ if not workflow.configfiles:
 
 try:
     CONFIG = load_config(config, root=ROOT)
-    MODELS = resolve_models(CONFIG.models)
+    MODELS = resolve_models(CONFIG.models, CONFIG.kind == "xenium")
     TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
@@ -71,6 +71,12 @@ def code(stage, *modules):
 def dataset_sections(wildcards):
     kept = {"seed", "image", "cells", "crops", "shards", "splits", "metacells"}
     return json.dumps(CONFIG.model_dump(mode="json", include=kept))
+
+
+def table_sections(wildcards):
+    return json.dumps(
+        CONFIG.model_dump(mode="json", include={"seed", "cells", "splits"})
+    )
 
 
 def model_name(wildcards):
@@ -139,6 +145,16 @@ def rows_of_table(wildcards):
 
 def slide_field(name):
     return lambda wildcards: str(getattr(SLIDE[wildcards.slide], name))
+
+
+def slide_option(option, name):
+    """An option that is given only where the sheet says something."""
+
+    def ask(wildcards):
+        value = getattr(SLIDE[wildcards.slide], name)
+        return "" if value is None else f"{option} {shlex.quote(str(value))}"
+
+    return ask
 
 
 def labels(wildcards):

@@ -5,9 +5,9 @@ rule report:
     input:
         dataset=rules.seal_dataset.output,
         splits=rules.make_splits.output.summary,
-        quality=rules.fit_metacells.output.quality,
+        quality=METACELLS_QUALITY,
         bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
-        images=expand(rules.project_image.output, slide=SLIDES),
+        images=IMAGES,
         embeddings=expand(
             rules.embed.output.embedding,
             model=EMBEDDERS,
@@ -34,6 +34,7 @@ rule report:
         runtime=60,
     params:
         slides=slides_json,
+        quality=per_file("--metacells-quality", "quality"),
         scores=per_file("--scores", "scores"),
         section=section("report"),
         scales=section("scales"),
@@ -41,7 +42,7 @@ rule report:
         code=code("report"),
     shell:
         "python -m mistline report --root results --benchmarks results/benchmarks --manifest {input.dataset[0]}"
-        " --splits-summary {input.splits} --metacells-quality {input.quality}"
+        " --splits-summary {input.splits} {params.quality}"
         " --slides-json {params.slides:q} {params.scores} --page {output.page}"
         " --tables {output.tables} --figures {output.figures} --params {params.section:q}"
         " --scales {params.scales:q} --seed {params.seed} &> {log}"

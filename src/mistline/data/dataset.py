@@ -182,6 +182,9 @@ def _rows_of(table: SlideTable, split: str | None) -> NDArray[np.int32]:
 
 def _check(manifest: Manifest, view: View) -> None:
     """Refuse arguments that name what the dataset does not have."""
+    if manifest.kind != "xenium":
+        what = f"a dataset of {manifest.kind}, which has no records with images"
+        raise InputError(manifest.path, what, "open the slides' counts.h5ad and cells.parquet instead")
     _check_known("scale", [view.scale], list(manifest.scales))
     _check_known("slides", view.slides or (), list(manifest.slides))
     _check_known("split", () if view.split is None else [view.split], list(SPLITS))

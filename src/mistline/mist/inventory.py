@@ -57,6 +57,7 @@ def describe(
         excluded.update(item.summary["excluded"])
     n_read = sum(item.summary["n_read"] for item in proven)
     return {
+        "kind": "xenium",
         "slides": entries,
         "scales": [_scale(scale, proven, dict(excluded), n_read) for scale in scales],
         "channels": list(proven[0].channels),

@@ -57,7 +57,7 @@ def sort_genes(
     is_gene = np.ones(len(ids), dtype=bool) if types is None else np.array(types) == "Gene Expression"
     if len(ids) and not is_gene.any():
         raise InputError(where, 'no feature has the type "Gene Expression"', "correct var['feature_types']")
-    kept = [i for i in np.flatnonzero(is_gene)]
+    kept = np.flatnonzero(is_gene).tolist()
     names = [ids[i] for i in kept]
     doubled = sorted(name for name, times in Counter(names).items() if times > 1 or not name)
     if doubled:
