@@ -25,6 +25,7 @@ class MemorySource:
     """Cells of planted types: each type has its own genes and its own size and brightness of nucleus."""
 
     channels = ("DAPI",)
+    values = "counts"
 
     def __init__(self, n: int = 120, n_genes: int = 20, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ from mistline.store.manifest import read_manifest
 from mistline.train.checkpoint import GENES, WEIGHTS, Identity, ModelFiles, save
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.run import train
-from mistline.train.source import DatasetSource
+from mistline.train.source import open_source
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import find, folder_modules
 
@@ -42,7 +42,7 @@ def run(
     if (weights.name, genes.name) != (WEIGHTS, GENES) or len({weights.parent, genes.parent, config.parent}) > 1:
         raise ConfigError("train", "the model's files lie apart", f"write {WEIGHTS} and {GENES} beside --config")
     context = Context(seed, pick_device(devices), threads, resume=weights.parent / "resume")
-    parts = {split: DatasetSource(dataset, split=split, workers=threads - 1) for split in ("train", "val")}
+    parts = {split: open_source(dataset, split=split, workers=threads - 1) for split in ("train", "val")}
     with cpu_threads(threads):
         trained = train(package, section, parts["train"], parts["val"], context)
     version = read_manifest(dataset).version
