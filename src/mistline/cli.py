@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "Train a model.",
     "embed": "Embed a slide with a trained model.",
     "assign-folds": "Divide the cells as one task and protocol ask.",
+    "predict": "Train a model on the folds of a task and predict unseen cells.",
     "evaluate": "Judge a model, or the controls, on a task.",
     "compare": "Test the rows of one table against each other.",
     "report": "Write the report.",

@@ -91,6 +91,26 @@ def model_code(stage):
     return lambda wildcards: code_digest(stage, *MODELS[wildcards.model].modules)
 
 
+def built_on(wildcards):
+    """Embeddings of the run that a predictor builds on, where it names one."""
+    found = {}
+    for run in MODELS[wildcards.model].upstream:
+        found["embeddings"] = expand(
+            rules.embed.output.embedding, model=run, seed=wildcards.seed, slide=SLIDES
+        )
+    return found
+
+
+def built_on_options(wildcards, input):
+    return " ".join(
+        f"--embedding {shlex.quote(path)}" for path in input.get("embeddings", [])
+    )
+
+
+def task_label(wildcards):
+    return TASKS[wildcards.task].params.label
+
+
 def task_section(wildcards):
     return json.dumps(CONFIG.tasks[wildcards.task].params)
 

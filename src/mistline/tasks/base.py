@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MODEL = "model"  # the row of the model that is judged; every other row of `Scores.rows` is a control
 CONTROLS = "controls"  # the name under which controls are judged, once for all models
-PARTS = ("train", "val", "test", "buffer", "unlabelled")
 
 
 class TaskParams(Section):
@@ -63,7 +62,7 @@ class Inputs(Protocol):
         ...
 
     def folds(self) -> pd.DataFrame:
-        """Return the task's own division: slide, cell_id, fold, part (see `PARTS`); a cell once in each fold."""
+        """Return the task's own division: slide, cell_id, fold, part (see `store.parts`); a cell once in each fold."""
         ...
 
     def predictions(self) -> pd.DataFrame:

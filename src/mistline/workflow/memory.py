@@ -39,6 +39,7 @@ NEEDS = {
     "embed": Need(6000, 500),
     "assign_folds": Need(1500, 400),
     "compare": Need(500),
+    "predict": Need(6000, 4000),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
 }
