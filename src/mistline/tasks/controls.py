@@ -8,6 +8,7 @@ A control is asked for a table of cells and answers [n, D].
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ from sklearn.decomposition import PCA
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.tasks.base import MODEL, Inputs
+
+logger = logging.getLogger("mistline.tasks")
 
 N_COMPONENTS = 50
 MAX_GENES = 2000  # the most variable ones among training cells; panels have fewer
@@ -43,13 +46,19 @@ class LogCounts:
     Args:
         genes: ids, sorted.
         depth: median counts of a training cell, which every cell is scaled to.
+        values: what is there already: counts, normalised (only logged) or log (taken as it is).
     """
 
     genes: tuple[str, ...]
     depth: float
+    values: str = "counts"
 
     def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """Scale [n, G] raw counts to the depth and take log1p; a cell without counts stays zero."""
+        if self.values == "log":
+            return counts.tocsr().astype(np.float32)
+        if self.values == "normalised":
+            return counts.astype(np.float64).log1p().tocsr().astype(np.float32)
         totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
         scale = sparse.diags(self.depth / np.maximum(totals, 1.0))
         return (scale @ counts.astype(np.float64)).log1p().tocsr().astype(np.float32)
@@ -81,11 +90,30 @@ def representations(inputs: Inputs, cells: pd.DataFrame, seed: int) -> dict[str,
 
     if not inputs.is_controls:
         return {MODEL: embedding, "shuffled": lambda: shuffled(embedding(), seed)}
-    return {
+    found = {
         "coordinates": lambda: coordinates(cells),
         "log_counts": lambda: rows().toarray(),
         "pca": lambda: principal_components(fitted()[1], rows()),
     }
+    missing = left_out(inputs, cells)
+    for name, reason in missing.items():
+        logger.warning("the control %s is left out: %s", name, reason)
+    return {name: compute for name, compute in found.items() if name not in missing}
+
+
+def left_out(inputs: Inputs, cells: pd.DataFrame) -> dict[str, str]:
+    """Return control -> why it says nothing of these cells; slides that are no tables have all of them."""
+    reasons = {}
+    if not has_coordinates(cells):
+        reasons["coordinates"] = "not every slide has coordinates"
+    if not inputs.common_genes():
+        reasons |= dict.fromkeys(("log_counts", "pca"), "no gene is measured on every slide")
+    return reasons
+
+
+def has_coordinates(cells: pd.DataFrame) -> bool:
+    """Return whether every cell has a place."""
+    return bool(cells[["x_um", "y_um"]].notna().all(axis=None))
 
 
 def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
@@ -117,11 +145,12 @@ def fit_log_counts(inputs: Inputs, train: pd.DataFrame) -> tuple[LogCounts, spar
     if train.empty:
         raise InputError("splits", "no training cell", "look at splits.json")
     counts = inputs.counts(train, genes)
-    depth = float(np.median(np.asarray(counts.sum(axis=1))))
-    rows = LogCounts(genes, max(depth, 1.0)).of(counts)
+    depth = max(float(np.median(np.asarray(counts.sum(axis=1)))), 1.0)
+    values = inputs.values
+    rows = LogCounts(genes, depth, values).of(counts)
     if len(genes) > MAX_GENES:
         mean = np.asarray(rows.mean(axis=0)).ravel()
         variance = np.asarray(rows.multiply(rows).mean(axis=0)).ravel() - mean**2
         kept = np.sort(np.argsort(-variance, kind="stable")[:MAX_GENES])
-        return LogCounts(tuple(genes[i] for i in kept), max(depth, 1.0)), rows[:, kept]
-    return LogCounts(genes, max(depth, 1.0)), rows
+        return LogCounts(tuple(genes[i] for i in kept), depth, values), rows[:, kept]
+    return LogCounts(genes, depth, values), rows

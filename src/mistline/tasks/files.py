@@ -131,7 +131,7 @@ class FileInputs:
         return found
 
     def counts(self, cells: pd.DataFrame, genes: Sequence[str]) -> sparse.csr_matrix:
-        """Return [n, G] raw counts of these genes, a row for each given cell."""
+        """Return [n, G] counts (or other `values`) of these genes, a row for each given cell."""
         cells = cells.reset_index(drop=True)
         blocks, positions = [], []
         for slide, part in cells.groupby("slide", sort=False):
@@ -139,6 +139,14 @@ class FileInputs:
             positions.append(part.index.to_numpy())
         order = np.argsort(np.concatenate(positions), kind="stable")
         return sparse.vstack(blocks, format="csr")[order]
+
+    @property
+    def values(self) -> str:
+        """Return what `counts` gives: counts, normalised or log."""
+        found = {_values(item.counts) for item in self.slides.values()}
+        if len(found) > 1:
+            raise InputError("counts", f"values differ between slides ({', '.join(sorted(found))})", "run them apart")
+        return found.pop()
 
     def common_genes(self) -> tuple[str, ...]:
         """Return the ids of the genes measured on every slide, sorted."""
@@ -201,6 +209,15 @@ def _gene_ids(path: Path) -> tuple[str, ...]:
     store = anndata.read_h5ad(path, backed="r")
     try:
         return tuple(store.var_names.astype(str))
+    finally:
+        store.file.close()
+
+
+@cache
+def _values(path: Path) -> str:
+    store = anndata.read_h5ad(path, backed="r")
+    try:
+        return str(store.uns.get("values", "counts"))
     finally:
         store.file.close()
 
