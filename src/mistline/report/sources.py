@@ -34,8 +34,9 @@ class SlideSource:
         name, donor, tissue, disease: as in the slide sheet.
         folder: `slides/<name>` of the result tree.
         splits_file: which split each cell is in.
-        bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells.
-        tiles: grid scale -> stored tiles.
+        bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells; `image` is
+            empty for a slide given as a table.
+        tiles: grid scale -> stored tiles; none for a table.
     """
 
     name: str
@@ -68,7 +69,9 @@ class SlideSource:
         return self.folder / "shards" / f"{scale}.parquet"
 
 
-def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: Sequence[str]) -> SlideSource:
+def open_slide(
+    root: Path, splits: Path, entry: Mapping[str, str], grid_scales: Sequence[str], has_image: bool = True
+) -> SlideSource:
     """Read the summaries of one slide.
 
     Args:
@@ -76,6 +79,7 @@ def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: 
         splits: the folder of split files.
         entry: slide, donor, tissue and disease.
         grid_scales: names of the grid scales.
+        has_image: False for a table.
 
     Raises:
         InputError: a file is missing, or the cells' counts do not add up.
@@ -97,7 +101,7 @@ def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: 
         folder=folder,
         splits_file=splits / f"{entry['slide']}.parquet",
         bundle=read_json(folder / "bundle.json"),
-        image=read_json(folder / "image.json"),
+        image=read_json(folder / "image.json") if has_image else {},
         cells=cells,
         tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
     )

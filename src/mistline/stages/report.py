@@ -30,12 +30,12 @@ def run(
     root: Annotated[Path, typer.Option(help="the result folder, which holds slides/")],
     manifest: Annotated[Path, typer.Option(help="the sealed dataset; splits/ and genes.parquet lie in its folder")],
     splits_summary: Annotated[Path, typer.Option(help="splits.json")],
-    metacells_quality: Annotated[Path, typer.Option(help="metacells.json")],
     slides_json: Annotated[str, typer.Option(help="JSON list of objects with slide, donor, tissue, disease")],
     page: Annotated[Path, typer.Option(help="the page (html) to write")],
     tables: Annotated[Path, typer.Option(help="the folder of CSV tables to write")],
     figures: Annotated[Path, typer.Option(help="the folder of figures to write")],
     scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    metacells_quality: Annotated[Path | None, typer.Option(help="metacells.json; a cohort of tables has none")] = None,
     scores: Annotated[list[Path] | None, typer.Option(help="an evaluation (JSON); repeated")] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
@@ -46,9 +46,11 @@ def run(
     sizes = load_scales(scales)
     sealed = read_manifest(manifest)
     dataset, evaluations = manifest.parent, list(scores or [])
+    has_images = sealed.kind == "xenium"
     grids = [scale.name for scale in sizes if scale.unit == "grid"]
     slides = [
-        open_slide(root, dataset / "splits", entry, grids) for entry in progress(_read_entries(slides_json), "read")
+        open_slide(root, dataset / "splits", entry, grids if has_images else [], has_images)
+        for entry in progress(_read_entries(slides_json), "read")
     ]
     origins, sidecars = read_origins([slide.folder for slide in slides], dataset, evaluations)
     gathered = Gathered(
@@ -58,7 +60,7 @@ def run(
         slides=slides,
         scales=sizes,
         splits=read_json(splits_summary),
-        quality=read_json(metacells_quality),
+        quality=read_json(metacells_quality) if metacells_quality else None,
         comparisons=read_comparisons(evaluations, sealed.version),
         origins=origins,
         sidecars=sidecars,
@@ -72,7 +74,8 @@ def run(
         size = check_size(text)
     write_text(page, text)
     logger.info("%s: %.1f MB", page, size / 1e6)
-    inputs = {"manifest": manifest, "splits_summary": splits_summary, "metacells_quality": metacells_quality}
+    inputs = {"manifest": manifest, "splits_summary": splits_summary}
+    inputs |= {"metacells_quality": metacells_quality} if metacells_quality else {}
     inputs |= {f"scores[{number}]": path for number, path in enumerate(evaluations)}
     chosen = settings.model_dump(mode="json")
     record(
