@@ -116,6 +116,18 @@ def has_coordinates(cells: pd.DataFrame) -> bool:
     return bool(cells[["x_um", "y_um"]].notna().all(axis=None))
 
 
+def require_coordinates(cells: pd.DataFrame, task: str) -> None:
+    """Refuse cells without a place, for a task that asks where cells are.
+
+    Raises:
+        InputError: names the slides that lack coordinates.
+    """
+    lost = cells.loc[cells[["x_um", "y_um"]].isna().any(axis=1), "slide"].unique()
+    if len(lost):
+        what = f"asks for coordinates, and {len(lost)} slides have none, such as {min(lost)}"
+        raise InputError(f"tasks.{task}", what, "leave the task out, or these slides with only:")
+
+
 def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
     """Return [n, 2] micrometres, slides side by side."""
     xy_um = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
