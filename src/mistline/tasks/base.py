@@ -47,6 +47,11 @@ class Inputs(Protocol):
         """Return whether the model gives predictions of its own, not an embedding."""
         ...
 
+    @property
+    def values(self) -> str:
+        """Return what `counts` gives: counts, normalised (by depth) or log (of that)."""
+        ...
+
     def count(self, *splits: str) -> int:
         """Return the number of cells of some splits."""
         ...

@@ -52,7 +52,7 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: too few cells or classes to score.
     """
-    from mistline.tasks.controls import DESCRIPTIONS, representations
+    from mistline.tasks.controls import DESCRIPTIONS, left_out, representations
     from mistline.tasks.stats import choose_unit
 
     n_test = inputs.count("test")
@@ -80,6 +80,7 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "n_unlabelled": int((~known).sum()),
         "n_classes": int(labels.max()) + 1,
         "interval": f"{unit.note}; the clusters are held fixed",
+        "left_out": left_out(inputs, cells) if inputs.is_controls else {},
     }
     return Scores(unit.name, int(known.sum()), rows, settings)
 

@@ -48,12 +48,14 @@ def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
 
     Raises:
         ConfigError: no slide has the label column.
-        InputError: the protocol cannot be carried out on these slides.
+        InputError: a slide has no coordinates, or the protocol cannot be carried out on these slides.
     """
     from mistline.tasks import domain_folds as divide
+    from mistline.tasks.controls import require_coordinates
     from mistline.tasks.labels import require_column
 
     label = require_column(cells, params.label, "domains")
+    require_coordinates(cells, "domains")
     if protocol == "unsupervised":
         return divide.unsupervised(cells, label)
     if protocol == "spatial_block":
@@ -74,6 +76,7 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: one class, or predictions of other cells or classes than those of the folds.
     """
+    from mistline.tasks.controls import left_out
     from mistline.tasks.domain_rows import class_rows, cluster_rows
     from mistline.tasks.domain_slides import gather
 
@@ -87,5 +90,6 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "n_folds": int(problem.folds["fold"].nunique()),
         "n_unlabelled": int((problem.labels < 0).sum()),
         "interval": problem.unit.note,
+        "left_out": left_out(inputs, problem.cells) if inputs.is_controls else {},
     }
     return Scores(problem.unit.name, problem.n_tested, rows, settings)

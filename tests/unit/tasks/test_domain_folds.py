@@ -109,6 +109,13 @@ def test_an_unknown_label_names_those_there_are(cells):
         folds(cells, PARAMS.model_copy(update={"label": "domain"}), "random_spot")
 
 
+@pytest.mark.parametrize("protocol", ["random_spot", "spatial_block"])
+def test_cells_without_places_are_refused(cells, protocol):
+    cells["x_um"] = np.nan
+    with pytest.raises(InputError, match="asks for coordinates, and 6 slides have none, such as a"):
+        folds(cells, PARAMS, protocol)
+
+
 def test_a_slide_without_labels_takes_no_part(cells):
     cells.loc[cells["slide"] == "f", LABEL] = None
     assert "f" not in set(folds(cells, PARAMS, "random_spot")["slide"])
