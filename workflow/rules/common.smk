@@ -92,13 +92,14 @@ def model_code(stage):
 
 
 def built_on(wildcards):
-    """Embeddings of the run that a predictor builds on, where it names one."""
-    found = {}
-    for run in MODELS[wildcards.model].upstream:
-        found["embeddings"] = expand(
-            rules.embed.output.embedding, model=run, seed=wildcards.seed, slide=SLIDES
-        )
-    return found
+    """Embeddings of the runs that a predictor builds on, run after run, where it names some."""
+    runs = MODELS[wildcards.model].upstream
+    if not runs:
+        return {}
+    files = rules.embed.output.embedding
+    return {
+        "embeddings": expand(files, model=runs, seed=wildcards.seed, slide=SLIDES)
+    }
 
 
 def built_on_options(wildcards, input):

@@ -14,4 +14,5 @@ from __future__ import annotations
 REGISTRY = {
     "pca": "mistline.models.pca",
     "image": "mistline.models.image",
+    "fusion": "mistline.models.fusion",
 }

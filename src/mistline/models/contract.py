@@ -12,7 +12,7 @@ order of its cells. It never opens a file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -222,8 +222,8 @@ class SlideCells:
         array_yx: [n, 2] place on the array; None where the cells lie on none.
         label: [n] class, or -1: unknown, or hidden because the cell is tested.
         part: [n] of `store.parts.PARTS`.
-        embedding: [n, D] of the run that the model builds on; None where it asked for none.
-        images: of the cells; None where the slide has none.
+        embeddings: run that the model builds on -> its [n, D].
+        images: of the cells; None where the slide has none, or the model reads none.
     """
 
     slide: str
@@ -234,7 +234,7 @@ class SlideCells:
     array_yx: NDArray[np.int64] | None
     label: NDArray[np.int64]
     part: NDArray[np.object_]
-    embedding: NDArray[np.float32] | None = None
+    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     images: Images | None = None
 
 

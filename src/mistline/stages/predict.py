@@ -21,6 +21,7 @@ from mistline.store.embeddings import Origin, read_origin
 from mistline.store.manifest import read_manifest
 from mistline.store.predictions import write_predictions
 from mistline.train.device import cpu_threads, pick_device
+from mistline.train.images import ShardImages
 from mistline.train.predict import predict_fold
 from mistline.train.problem import Folds, SlideFiles
 from mistline.workflow.digest import code_digest
@@ -44,7 +45,9 @@ def run(
     manifest: Annotated[Path, typer.Option(help="The sealed dataset.")],
     predictions: Annotated[Path, typer.Option(help="Predictions (parquet) to write.")],
     metrics: Annotated[Path, typer.Option(help="Course of the trainings (jsonl) to write.")],
-    embedding: Annotated[list[Path] | None, typer.Option(help="Embedding of each slide to build on; repeated.")] = None,
+    embedding: Annotated[
+        list[Path] | None, typer.Option(help="Embedding of each slide, run after run; repeated.")
+    ] = None,
     params: Annotated[str, typer.Option(help="Settings of the model, as JSON.")] = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     devices: Annotated[int, typer.Option(help="GPUs granted to this job.")] = 0,
@@ -52,13 +55,17 @@ def run(
     """Train and predict, fold by fold."""
     package = find("models", registry_name, "--registry-name")
     section = load_section(importlib.import_module(f"{package}.params").Params, params, f"models.{model}.params")
-    columns: tuple[list[Any], ...] = (slide, donor, cells, counts, embedding or [None] * len(slide))
-    if len({len(column) for column in columns}) != 1:
+    built_upon = [tuple((embedding or [])[number :: len(slide)]) for number in range(len(slide))]
+    columns: tuple[list[Any], ...] = (slide, donor, cells, counts, built_upon)
+    if len({len(column) for column in columns}) != 1 or len(embedding or []) % len(slide):
         raise ConfigError(
             "predict", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
     version = read_manifest(manifest).version
-    problems = Folds([SlideFiles(*row) for row in zip(*columns, strict=True)], pd.read_parquet(folds), label, version)
+    reads_images = hasattr(section, "reads") and "image" in section.reads()
+    images = {name: ShardImages(manifest, name) for name in slide} if reads_images else None
+    files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
+    problems = Folds(files, pd.read_parquet(folds), label, version, images)
     resume = predictions.with_name(f"{predictions.stem}.resume")
     found, rows, device = [], [], pick_device(devices)
     with cpu_threads(threads):
@@ -72,7 +79,7 @@ def run(
             rows += [{"fold": fold, **row} for row in course]
     built_on = {str(path): read_origin(path).model_sha256 for path in embedding or []}
     digest = code_digest("predict", *folder_modules(package))
-    origin = Origin(model, seed, digest if not built_on else f"{digest}+{min(built_on.values())}", version)
+    origin = Origin(model, seed, "+".join([digest, *sorted(set(built_on.values()))]), version)
     write_predictions(predictions, pd.concat(found, ignore_index=True), origin)
     write_text(metrics, "".join(json.dumps(row) + "\n" for row in rows))
     record(

@@ -62,9 +62,8 @@ def predict_fold(
 
 
 def _refuse_non_finite(slide: SlideCells) -> None:
-    if slide.embedding is None:
-        return
-    bad = ~np.isfinite(slide.embedding).all(axis=1)
-    if bad.any():
-        cell = slide.cell_id[int(bad.argmax())]
-        raise InputError(f"{slide.slide}/{cell}", "its embedding is not finite", "mend the model it is from")
+    for run, rows in slide.embeddings.items():
+        bad = ~np.isfinite(rows).all(axis=1)
+        if bad.any():
+            cell = slide.cell_id[int(bad.argmax())]
+            raise InputError(f"{slide.slide}/{cell}", f"its embedding by {run} is not finite", "mend that model")

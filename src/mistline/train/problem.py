@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import ConfigError, InputError
-from mistline.models.contract import Problem, SlideCells
+from mistline.models.contract import Images, Problem, SlideCells
 from mistline.store.embeddings import read_embedding, read_origin
 from mistline.store.parts import SEEN
 
@@ -30,14 +30,14 @@ class SlideFiles:
         donor: whose tissue it is.
         cells: cells.parquet.
         counts: counts.h5ad.
-        embedding: of the run the model builds on; None for none.
+        embeddings: of the runs the model builds on.
     """
 
     slide: str
     donor: str
     cells: Path
     counts: Path
-    embedding: Path | None = None
+    embeddings: tuple[Path, ...] = ()
 
 
 class Folds:
@@ -48,20 +48,29 @@ class Folds:
         folds: what assign_folds wrote.
         label: column of the labels, without its prefix.
         dataset_version: that embeddings must be of.
+        images: slide -> its images, for models that read some.
 
     Raises:
         ConfigError: no slide has the label column.
         InputError: an embedding is of another dataset version, or the folds are of other cells.
     """
 
-    def __init__(self, slides: Sequence[SlideFiles], folds: pd.DataFrame, label: str, dataset_version: str) -> None:
+    def __init__(
+        self,
+        slides: Sequence[SlideFiles],
+        folds: pd.DataFrame,
+        label: str,
+        dataset_version: str,
+        images: Mapping[str, Images] | None = None,
+    ) -> None:
         self._files = {item.slide: item for item in slides}
         self._folds = folds
         self._column = f"{_LABEL}{label}"
         self._slide = cache(self._read)
-        for item in slides:
-            if item.embedding is not None and read_origin(item.embedding).dataset_version != dataset_version:
-                raise InputError(item.embedding, "made from another version of the dataset", "run embed again")
+        self._images = images or {}
+        for path in (path for item in slides for path in item.embeddings):
+            if read_origin(path).dataset_version != dataset_version:
+                raise InputError(path, "made from another version of the dataset", "run embed again")
         values = [self._labels(item) for item in slides]
         known = sorted({str(value) for labels in values if labels is not None for value in labels.dropna()})
         if all(labels is None for labels in values):
@@ -116,7 +125,8 @@ class Folds:
             array_yx=own.array_yx,
             label=label,
             part=part,
-            embedding=own.embedding,
+            embeddings=own.embeddings,
+            images=self._images.get(name),
         )
 
     def _labels(self, item: SlideFiles) -> pd.Series | None:
@@ -144,7 +154,7 @@ class Folds:
             xy_um=table[["x_um", "y_um"]].to_numpy(dtype=np.float64),
             array_yx=array,
             label=np.array([-1 if pd.isna(value) else place[str(value)] for value in labels], dtype=np.int64),
-            embedding=_embedding(item, table["cell_id"]),
+            embeddings={read_origin(path).model: _embedding(path, table["cell_id"]) for path in item.embeddings},
         )
 
 
@@ -159,15 +169,13 @@ class _Slide:
     xy_um: NDArray[np.float64]
     array_yx: NDArray[np.int64] | None
     label: NDArray[np.int64]
-    embedding: NDArray[np.float32] | None
+    embeddings: Mapping[str, NDArray[np.float32]]
 
 
-def _embedding(item: SlideFiles, cell_id: pd.Series) -> NDArray[np.float32] | None:
-    if item.embedding is None:
-        return None
-    ids, rows = read_embedding(item.embedding)
+def _embedding(path: Path, cell_id: pd.Series) -> NDArray[np.float32]:
+    ids, rows = read_embedding(path)
     position = pd.Index(ids).get_indexer(pd.Index(cell_id))
     if (position < 0).any():
         missing = cell_id.to_numpy()[int((position < 0).argmax())]
-        raise InputError(item.embedding, f"cell {missing} has no embedding", "run embed again")
+        raise InputError(path, f"cell {missing} has no embedding", "run embed again")
     return rows[position]

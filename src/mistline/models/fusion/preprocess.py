@@ -1,0 +1,129 @@
+"""From counts to the numbers that the networks read: the most variable genes, logged and standardised.
+
+`n` cells, `G` genes given, `F` genes kept. What is fitted is fitted on training cells. The matrix stays sparse; only
+the rows of a batch become dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from mistline.core.errors import InputError
+
+_N_BINS = 20  # genes are compared with others of about the same mean
+_LEAST_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """Mean and spread of the kept genes, of all cells alike or slide by slide.
+
+    Args:
+        mean: [1 or slides, F].
+        spread: [1 or slides, F], positive.
+        clip: standardised values are cut at it.
+    """
+
+    mean: NDArray[np.float32]
+    spread: NDArray[np.float32]
+    clip: float
+
+    def dense(self, rows: sparse.csr_matrix, slide: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return [n, F] standardised values of logged rows.
+
+        Args:
+            rows: [n, F].
+            slide: [n] number of each row's slide; not looked at where all are scaled alike.
+        """
+        values: NDArray[np.float32] = rows.toarray()
+        if len(self.mean) == 1:
+            values -= self.mean[0]
+            values /= self.spread[0]
+        else:
+            for number in np.unique(slide):
+                own = slide == number
+                values[own] = (values[own] - self.mean[number]) / self.spread[number]
+        return np.clip(values, -self.clip, self.clip, out=values)
+
+
+def log_rows(counts: sparse.csr_matrix, values: str, depth: float) -> sparse.csr_matrix:
+    """Return the counts brought to one depth (over all genes given) and logged, float32; zero stays zero.
+
+    Args:
+        counts: [n, G].
+        values: counts, normalised (only logged) or log (taken as they are).
+        depth: that counts are brought to.
+    """
+    logged = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
+    if values == "counts":
+        total = np.asarray(counts.sum(axis=1), dtype=np.float64).reshape(-1)
+        factor = (depth / np.maximum(total, 1)).astype(np.float32)
+        logged.data *= np.repeat(factor, np.diff(logged.indptr))
+    if values != "log":
+        np.log1p(logged.data, out=logged.data)
+    return logged
+
+
+def choose_genes(train: sparse.csr_matrix, n_genes: int, min_cells: int) -> NDArray[np.int64]:
+    """Return the columns of the most variable genes, rising.
+
+    Variance over mean of the values before the log, standardised among genes of about the same mean.
+
+    Args:
+        train: [n, G] logged rows of the training cells.
+        n_genes: at most so many.
+        min_cells: cells in which a gene must occur; fewer where there are fewer cells than that.
+
+    Raises:
+        InputError: no gene occurs in so many cells.
+    """
+    occurs = np.bincount(train.indices[train.data != 0], minlength=train.shape[1])
+    found = np.flatnonzero(occurs >= min(min_cells, train.shape[0]))
+    if not len(found):
+        what = f"no gene occurs in {min_cells} of the {train.shape[0]} training cells"
+        raise InputError("counts", what, "lower min_cells, or give slides with genes")
+    if len(found) <= n_genes:
+        return found
+    raw = sparse.csr_matrix((np.expm1(train.data.astype(np.float64)), train.indices, train.indptr), train.shape)
+    mean, variance = (values[found] for values in moments(raw))
+    dispersion = np.log(np.maximum(variance, 1e-12) / np.maximum(mean, 1e-12))
+    size = np.log1p(np.maximum(mean, 0))
+    bins = np.minimum(np.digitize(size, np.linspace(size.min(), size.max(), _N_BINS + 1)) - 1, _N_BINS - 1)
+    score = np.zeros(len(found))
+    for number in np.unique(bins):
+        own = bins == number
+        spread = dispersion[own].std() if own.sum() > 1 else 0.0
+        score[own] = (dispersion[own] - dispersion[own].mean()) / spread if spread > 0 else 1.0
+    chosen = np.argsort(-score, kind="stable")[:n_genes]
+    return np.sort(found[chosen])
+
+
+def fit_scaler(parts: Sequence[sparse.csr_matrix], clip: float) -> Scaler:
+    """Return mean and spread of each part's logged rows [n, F]; a gene that never varies keeps spread 1."""
+    found = [moments(rows) for rows in parts]
+    mean = np.stack([mean for mean, _ in found]).astype(np.float32)
+    spread = np.sqrt(np.stack([variance for _, variance in found]))
+    return Scaler(mean, np.where(spread > _LEAST_SPREAD, spread, 1).astype(np.float32), clip)
+
+
+def moments(rows: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return ([F] mean, [F] variance) of the columns; zeros count."""
+    n, width = max(rows.shape[0], 1), rows.shape[1]
+    data = rows.data.astype(np.float64)
+    mean = np.bincount(rows.indices, data, width) / n
+    square = np.bincount(rows.indices, (data - mean[rows.indices]) ** 2, width)
+    absent = rows.shape[0] - np.bincount(rows.indices, minlength=width)
+    return mean, (square + absent * mean**2) / n
+
+
+def select(rows: sparse.csr_matrix, columns: Sequence[int] | NDArray[Any]) -> sparse.csr_matrix:
+    """Return some columns, with sorted indices."""
+    chosen = sparse.csr_matrix(rows[:, columns])
+    chosen.sort_indices()
+    return chosen
