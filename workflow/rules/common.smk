@@ -53,7 +53,7 @@ wildcard_constraints:
     scale="|".join(GRID_SCALES),
     model="|".join(map(re.escape, [*CONFIG.models, "controls"])),
     task="|".join(CONFIG.tasks) or "none",
-    protocol="[a-z_]+",
+    protocol="[a-z0-9_]+",
     seed="[0-9]+",
 
 
@@ -153,7 +153,7 @@ def scores_of(task, protocol):
     """The rows of one table: every model with every seed, and the controls once."""
     folder = f"results/evaluation/{task}/{protocol}"
     names = [
-        f"{model}.seed-{seed}" for model in TASKS[task].models for seed in CONFIG.seeds
+        f"{model}.seed-{seed}" for model in TASKS[task].judged(protocol) for seed in CONFIG.seeds
     ]
     return [
         f"{folder}/{name}.json" for name in [*names, f"controls.seed-{CONFIG.seed}"]

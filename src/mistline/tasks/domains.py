@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NEEDS_LABELS = True
 JUDGES = frozenset(["embedding", "prediction"])
+WITHOUT_LABELS = frozenset(["unsupervised"])  # protocols that a model trained on labels cannot be judged by
 PROTOCOLS = {
     "random_spot": "A: within a slide, 60 % of the labelled cells at random are trained on, 20 % are tested",
     "few_label_1": "A with 1 % of the labelled cells trained on; the same test cells",

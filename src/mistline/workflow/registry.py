@@ -57,13 +57,21 @@ class ResolvedTask:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
         models: names of the runs it judges.
+        embedders: those of them that give an embedding.
+        without_labels: protocols in which nothing is trained on labels, so that only embeddings can be judged.
         has_folds: whether it divides the cells itself, instead of taking the dataset's splits.
     """
 
     params: BaseModel
     modules: tuple[str, ...]
     models: tuple[str, ...]
+    embedders: tuple[str, ...]
+    without_labels: frozenset[str]
     has_folds: bool
+
+    def judged(self, protocol: str) -> tuple[str, ...]:
+        """Return the names of the runs that one protocol judges."""
+        return self.embedders if protocol in self.without_labels else self.models
 
 
 def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dict[str, ResolvedModel]:
@@ -122,7 +130,9 @@ def resolve_tasks(
             )
         params = validate(task.Params, run.params, f"tasks.{name}.params")
         judged = _judged(name, run, task, models)
-        found[name] = ResolvedTask(params, (module_name,), judged, hasattr(task, "folds"))
+        embedders = tuple(model for model in judged if EMBEDDING in models[model].serves)
+        without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
+        found[name] = ResolvedTask(params, (module_name,), judged, embedders, without, hasattr(task, "folds"))
     return found
 
 

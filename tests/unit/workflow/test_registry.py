@@ -125,3 +125,11 @@ def test_a_task_reaches_what_it_imports_late():
         "mistline.tasks.stats",
     }
     assert "mistline.tasks" not in seen
+
+
+def test_a_protocol_without_labels_judges_embeddings_only():
+    models = {**MODELS, "p": replace(MODELS["a"], serves=frozenset(["prediction"]))}
+    run = TaskRun(protocols=("unsupervised", "random_spot"), params={"label": "x"})
+    task = resolve_tasks({"domains": run}, LABELLED, models)["domains"]
+    assert task.judged("random_spot") == ("a", "b", "p")
+    assert task.judged("unsupervised") == ("a", "b")
