@@ -97,9 +97,7 @@ def built_on(wildcards):
     if not runs:
         return {}
     files = rules.embed.output.embedding
-    return {
-        "embeddings": expand(files, model=runs, seed=wildcards.seed, slide=SLIDES)
-    }
+    return {"embeddings": expand(files, model=runs, seed=wildcards.seed, slide=SLIDES)}
 
 
 def built_on_options(wildcards, input):
@@ -153,7 +151,9 @@ def scores_of(task, protocol):
     """The rows of one table: every model with every seed, and the controls once."""
     folder = f"results/evaluation/{task}/{protocol}"
     names = [
-        f"{model}.seed-{seed}" for model in TASKS[task].judged(protocol) for seed in CONFIG.seeds
+        f"{model}.seed-{seed}"
+        for model in TASKS[task].judged(protocol)
+        for seed in CONFIG.seeds
     ]
     return [
         f"{folder}/{name}.json" for name in [*names, f"controls.seed-{CONFIG.seed}"]
