@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mistline.models.fusion.dropout import Dropout
+
 
 class GeneEncoder(nn.Module):
     """LayerNorm, two linear layers.
@@ -27,7 +29,7 @@ class GeneEncoder(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(n_genes)
         self.first = nn.Linear(n_genes, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.second = nn.Linear(hidden, width)
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -48,7 +50,7 @@ class Projection(nn.Sequential):
     """LayerNorm, linear, GELU, dropout of an embedding [N, D] -> [N, W]."""
 
     def __init__(self, given: int, width: int, dropout: float) -> None:
-        super().__init__(nn.LayerNorm(given), nn.Linear(given, width), nn.GELU(), nn.Dropout(dropout))
+        super().__init__(nn.LayerNorm(given), nn.Linear(given, width), nn.GELU(), Dropout(dropout))
 
 
 class ImageProjection(nn.Sequential):
@@ -56,7 +58,7 @@ class ImageProjection(nn.Sequential):
 
     def __init__(self, given: int, width: int, dropout: float) -> None:
         super().__init__(
-            nn.LayerNorm(given), nn.Linear(given, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+            nn.LayerNorm(given), nn.Linear(given, width), nn.GELU(), Dropout(dropout), nn.Linear(width, width)
         )
 
 
@@ -70,7 +72,7 @@ class ImageEncoder(nn.Module):
             layers += [nn.Conv2d(channels, out, 3, stride=2, padding=1), nn.GroupNorm(4, out), nn.GELU()]
             channels = out
         self.layers = nn.Sequential(*layers)
-        self.last = nn.Sequential(nn.Dropout(dropout), nn.Linear(channels, width))
+        self.last = nn.Sequential(Dropout(dropout), nn.Linear(channels, width))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return [N, W]."""

@@ -49,6 +49,13 @@ class Edges:
     index: Tensor
     weight: Tensor
 
+    def into(self, rows: Tensor | slice, n: int) -> Edges:
+        """Return the edges that some of the `n` cells receive."""
+        wanted = torch.zeros(n, dtype=torch.bool, device=self.index.device)
+        wanted[rows] = True
+        kept = wanted[self.index[1]]
+        return Edges(self.index[:, kept], self.weight[kept])
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -65,6 +72,11 @@ class Table:
     absent: Tensor
     offset: Tensor | None
     itself: Tensor
+
+    def of(self, rows: Tensor | slice) -> Table:
+        """Return the rows of some cells."""
+        offset = None if self.offset is None else self.offset[rows]
+        return Table(self.index[rows], self.absent[rows], offset, self.itself[rows])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Graph layers: attention or convolution over a cell and its neighbours.
 
-`N` cells, `E` directed edges with loops, `W` width inside, `H` heads.
+`N` cells, `M` of them asked for, `E` directed edges with loops, `W` width inside, `H` heads.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.nn import GATConv, GCNConv
 
+from mistline.models.fusion.dropout import Dropout
 from mistline.models.fusion.graph import Edges
 
 
@@ -43,17 +44,23 @@ class GraphEncoder(nn.Module):
                 layer = GCNConv(into, width, normalize=False, add_self_loops=False)
             self.convolutions.append(layer)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, features: Tensor, edges: Sequence[Edges]) -> Tensor:
-        """Return [N, W].
+    def forward(self, features: Tensor, edges: Sequence[Edges], rows: Tensor | slice | None = None) -> Tensor:
+        """Return [M, W].
 
         Args:
             features: [N, given].
             edges: of each layer.
+            rows: the M cells that are asked for; None for all.
         """
-        for layer, norm, found in zip(self.convolutions, self.norms, edges, strict=True):
-            weight = () if isinstance(layer, GATConv) else (found.weight,)
-            out = self.dropout(functional.elu(norm(layer(features, found.index, *weight))))
+        for number, (layer, norm, found) in enumerate(zip(self.convolutions, self.norms, edges, strict=True)):
+            is_last = rows is not None and number + 1 == len(edges)
+            used = found.into(rows, len(features)) if is_last and rows is not None else found
+            weight = () if isinstance(layer, GATConv) else (used.weight,)
+            mixed = layer(features, used.index, *weight)
+            if is_last:
+                mixed, features = mixed[rows], features[rows]
+            out = self.dropout(functional.elu(norm(mixed)))
             features = out + features if out.shape == features.shape else out
         return features

@@ -1,6 +1,7 @@
 """Fusion of two embeddings of a cell.
 
-`N` cells, `K` neighbours in the padded table, `W` width, `H` heads, `R` numbers that say where a neighbour lies.
+`N` cells, `M` of them asked for, `K` neighbours in the padded table, `W` width, `H` heads, `R` numbers that say
+where a neighbour lies.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mistline.models.fusion.dropout import Dropout
 from mistline.models.fusion.graph import OFFSETS, Table
 
 
@@ -18,7 +20,7 @@ class GatedFusion(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.gate = nn.Linear(2 * width, width)
-        self.feed = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.feed = nn.Sequential(nn.Linear(width, width), nn.GELU(), Dropout(dropout), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
@@ -63,7 +65,7 @@ class NeighbourAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, has_bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        self.share = dropout
+        self.dropout = Dropout(dropout)
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -75,25 +77,29 @@ class NeighbourAttention(nn.Module):
             nn.init.zeros_(self.place.weight)
 
     def forward(self, query: Tensor, memory: Tensor, table: Table) -> Tensor:
-        """Return [N, W].
+        """Return [M, W].
 
         Args:
-            query: [N, W] who asks.
+            query: [M, W] who asks.
             memory: [N, W] what neighbours hold.
-            table: of neighbours.
+            table: neighbours of the M cells among the N.
         """
         n, width = query.shape
-        asked = functional.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
-        held = functional.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:])  # [N, 2 W]
-        near = functional.embedding(table.index, held)  # [N, K, 2 W]
-        keys, values = near.view(n, -1, 2, self.heads, width // self.heads).unbind(2)  # [N, K, H, W / H]
-        asked = asked.view(n, 1, self.heads, -1)
-        score = (asked * keys).sum(-1) * (width // self.heads) ** -0.5  # [N, K, H]
+        each = width // self.heads
+        asked, keys, values = (
+            functional.linear(rows, weight, bias)
+            for rows, weight, bias in zip(
+                (query, memory, memory), self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        keys = functional.embedding(table.index, keys).view(n, -1, self.heads, each)  # [M, K, H, W / H]
+        values = functional.embedding(table.index, values).view(n, -1, self.heads, each)
+        asked = asked.view(n, 1, self.heads, each)
+        score = (asked * keys).sum(-1) * each**-0.5  # [M, K, H]
         if self.place is not None and table.offset is not None and self.own is not None:
             score = score + self.place(table.offset) + self.own * table.itself[..., None]
         attention = score.masked_fill(table.absent[..., None], float("-inf")).softmax(dim=1)
-        attention = functional.dropout(attention, self.share, self.training)
-        out: Tensor = self.out_proj((attention[..., None] * values).sum(1).reshape(n, width))
+        out: Tensor = self.out_proj((self.dropout(attention)[..., None] * values).sum(1).reshape(n, width))
         return out
 
 
@@ -112,14 +118,20 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.attentions = nn.ModuleList(NeighbourAttention(width, heads, dropout, has_bias) for _ in range(n_layers))
         self.feeds = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width))
+            nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), Dropout(dropout), nn.Linear(2 * width, width))
             for _ in range(n_layers)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 * n_layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, own: Tensor, near: Tensor, table: Table) -> Tensor:
-        """Return [N, W] of the cells' own embeddings and the graph embeddings, both [N, W]."""
+        """Return [M, W].
+
+        Args:
+            own: [M, W] the asking cells' own embeddings.
+            near: [N, W] graph embeddings of all cells.
+            table: neighbours of the M cells among the N.
+        """
         for number, (attention, feed) in enumerate(zip(self.attentions, self.feeds, strict=True)):
             own = self.norms[2 * number](own + self.dropout(attention(own, near, table)))
             own = self.norms[2 * number + 1](own + self.dropout(feed(own)))

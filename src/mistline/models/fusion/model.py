@@ -92,12 +92,13 @@ class Classifier:
     def _cells(self, problem: Problem) -> tuple[Cells, Sizes]:
         """Return the problem's cells, and the widths of what they hold; kept from `fit` for `predict`."""
         if self._read is None or self._read[0] is not problem:
-            self._read = problem, _gather(self.params, problem)
+            self._read = problem, gather(self.params, problem)
         cells, sizes = self._read[1]
         return cells, sizes
 
 
-def _gather(params: Params, problem: Problem) -> tuple[Cells, Sizes]:
+def gather(params: Params, problem: Problem) -> tuple[Cells, Sizes]:
+    """Return a problem's cells as the network reads them, and the widths of what they hold."""
     rows, scaler = _genes(params, problem) if "genes" in params.reads() else (None, None)
     embeddings = [slide.embeddings for slide in problem.slides]
     own = _joined(embeddings, params.frozen)

@@ -1,10 +1,11 @@
 """The parts put together as the settings name them.
 
-`N` cells, `F` genes, `D` width of a given embedding, `W` width inside, `O` outputs.
+`N` cells, `M` of them asked for, `F` genes, `D` width of a given embedding, `W` width inside, `O` outputs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from mistline.models.fusion.graph import Graph
 from mistline.models.fusion.layers import GraphEncoder
 from mistline.models.fusion.mixing import CrossAttention, GatedFusion, ImageGate
 from mistline.models.fusion.params import Params
+
+ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,33 +94,48 @@ class Network(nn.Module):
         self.out_width = width * n_given if self.fusion == "concat" else width
         self.last = _last(params, self.out_width, sizes.outputs)
 
-    def embed(self, inputs: Inputs) -> Tensor:
-        """Return [N, W] (all parts side by side for concat) before the last layers."""
-        own = self.encoder(_given(inputs.genes if self.reads_genes else inputs.embedding)) if self.encoder else None
+    def embed(self, inputs: Inputs, rows: Tensor | slice = ALL) -> Tensor:
+        """Return [M, W] (all parts side by side for concat) before the last layers.
+
+        Args:
+            inputs: N cells.
+            rows: the M cells that are asked for; only what they depend on is computed.
+        """
+        own_rows, rows = (rows, ALL) if self.near is None else (ALL, rows)
+        given = inputs.genes if self.reads_genes else inputs.embedding
+        own = self.encoder(_given(given)[own_rows]) if self.encoder else None
         near = None
         if self.near is not None:
             features = own if own is not None else _given(inputs.genes)
-            near = self.near(features, _given(inputs.graph).layers)
-        image = self.image(_given(inputs.image)) if self.image is not None else None
-        parts = [part for part in (own, near, image) if part is not None]
-        if self.fusion == "concat":
-            return torch.cat(parts, dim=1)
-        if self.mix is None:
-            return near if near is not None else parts[0]
+            is_read_whole = isinstance(self.mix, CrossAttention)
+            near = self.near(features, _given(inputs.graph).layers, None if is_read_whole else rows)
+        image = None
+        if self.image is not None:
+            image = self.image(_given(inputs.image)[own_rows if self.near is None else rows])
         if isinstance(self.mix, CrossAttention):
-            fused: Tensor = self.mix(own, near, _given(_given(inputs.graph).table))
-        else:
-            fused = self.mix(*parts[:2])
-        return fused if self.image_gate is None else self.image_gate(fused, image)
+            fused: Tensor = self.mix(_given(own)[rows], near, _given(_given(inputs.graph).table).of(rows))
+            return fused if self.image_gate is None else self.image_gate(fused, image)
+        if own is not None and near is not None:
+            own = own[rows]
+        return self._joined([part for part in (own, near, image) if part is not None])
 
-    def forward(self, inputs: Inputs) -> Tensor:
-        """Return [N, O]."""
-        out: Tensor = self.last(self.embed(inputs))
+    def _joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """Return what the parts give together; the last of them where they are not fused."""
+        if self.fusion == "concat":
+            return torch.cat(list(parts), dim=1)
+        if self.mix is None:
+            return parts[-1]
+        fused: Tensor = self.mix(*parts[:2])
+        return fused if self.image_gate is None else self.image_gate(fused, parts[2])
+
+    def forward(self, inputs: Inputs, rows: Tensor | slice = ALL) -> Tensor:
+        """Return [M, O] of the cells asked for."""
+        out: Tensor = self.last(self.embed(inputs, rows))
         return out
 
-    def code(self, inputs: Inputs) -> Tensor:
-        """Return [N, n_components], the embedding of a network that reconstructs."""
-        out: Tensor = self.last[0](self.embed(inputs))
+    def code(self, inputs: Inputs, rows: Tensor | slice = ALL) -> Tensor:
+        """Return [M, n_components], the embedding of a network that reconstructs."""
+        out: Tensor = self.last[0](self.embed(inputs, rows))
         return out
 
 

@@ -95,8 +95,8 @@ def _pass(
     batches = [(part.chosen, cells.whole(device))] if cells.is_whole else None
     for chosen, inputs in batches or cells.training_batches(part.chosen, device, rng):
         optimizer.zero_grad(set_to_none=True)
-        outputs, target = _rows(network(inputs), inputs, chosen, cells.is_whole)
-        loss = objective.loss(outputs, chosen, target)
+        rows = _rows(chosen, cells.is_whole, device)
+        loss = objective.loss(network(inputs, rows), chosen, _target(inputs, rows))
         loss.backward()
         optimizer.step()
         total += float(loss) * len(chosen)
@@ -108,8 +108,8 @@ def _judge(network: Network, part: Part, objective: Objective, device: str) -> M
     found = []
     with torch.inference_mode():
         for chosen, inputs in reading(part, device):
-            outputs, target = _rows(network(inputs), inputs, chosen, part.cells.is_whole)
-            found.append(objective.judge(outputs, chosen, target))
+            rows = _rows(chosen, part.cells.is_whole, device)
+            found.append(objective.judge(network(inputs, rows), chosen, _target(inputs, rows)))
     return objective.summary(torch.cat(found))
 
 
@@ -133,14 +133,16 @@ def outputs_of(network: Network, part: Part, device: str, what: str = "forward")
     network.eval()
     with torch.inference_mode():
         for chosen, inputs in reading(part, device):
-            yield chosen, _rows(getattr(network, what)(inputs), inputs, chosen, part.cells.is_whole)[0]
+            yield chosen, getattr(network, what)(inputs, _rows(chosen, part.cells.is_whole, device))
 
 
-def _rows(outputs: Tensor, inputs: Inputs, chosen: NDArray[np.int64], is_whole: bool) -> tuple[Tensor, Tensor | None]:
-    """Return outputs and target of the chosen cells, which come first in a batch."""
-    at: Any = torch.from_numpy(chosen).to(outputs.device) if is_whole else slice(len(chosen))
-    target = inputs.target
-    return outputs[at], None if target is None else target[at]
+def _rows(chosen: NDArray[np.int64], is_whole: bool, device: str) -> Tensor | slice:
+    """Return where the chosen cells are; they come first in a batch."""
+    return torch.from_numpy(chosen).to(device) if is_whole else slice(len(chosen))
+
+
+def _target(inputs: Inputs, rows: Tensor | slice) -> Tensor | None:
+    return None if inputs.target is None else inputs.target[rows]
 
 
 def _copied(network: Network) -> dict[str, Tensor]:
