@@ -16,7 +16,7 @@ from scipy import sparse
 
 from mistline.core.errors import InputError
 
-_N_BINS = 20  # genes are compared with others of about the same mean
+_N_BINS, _FEWEST = 20, 50  # genes are compared with others of about the same mean: so many bins, of so many genes
 _LEAST_SPREAD = 1e-6
 
 
@@ -93,8 +93,8 @@ def choose_genes(train: sparse.csr_matrix, n_genes: int, min_cells: int) -> NDAr
     raw = sparse.csr_matrix((np.expm1(train.data.astype(np.float64)), train.indices, train.indptr), train.shape)
     mean, variance = (values[found] for values in moments(raw))
     dispersion = np.log(np.maximum(variance, 1e-12) / np.maximum(mean, 1e-12))
-    size = np.log1p(np.maximum(mean, 0))
-    bins = np.minimum(np.digitize(size, np.linspace(size.min(), size.max(), _N_BINS + 1)) - 1, _N_BINS - 1)
+    n_bins = max(1, min(_N_BINS, len(found) // _FEWEST))
+    bins = np.argsort(np.argsort(mean, kind="stable"), kind="stable") * n_bins // len(found)
     score = np.zeros(len(found))
     for number in np.unique(bins):
         own = bins == number

@@ -99,7 +99,7 @@ def _pass(
         loss = objective.loss(network(inputs, rows), chosen, _target(inputs, rows))
         loss.backward()
         optimizer.step()
-        total += float(loss) * len(chosen)
+        total += loss.item() * len(chosen)
     return total / len(part.chosen)
 
 
