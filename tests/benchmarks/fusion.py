@@ -14,7 +14,6 @@ import torch
 from scipy import sparse
 
 from mistline.models.contract import Context, Problem, SlideCells
-from mistline.models.fusion.cells import Cells
 from mistline.models.fusion.model import Model, gather
 from mistline.models.fusion.network import Network
 from mistline.models.fusion.objectives import Labels
@@ -43,13 +42,14 @@ def measure(bench: Bench) -> Iterator[Gate]:
             )
     finally:
         torch.set_num_threads(before)
-    command = [sys.executable, "-m", "tests.benchmarks.fusion"]
+    # Memory that was used and freed is not held by the slide: glibc is told to give back what is larger than 4 MiB.
+    command = ["env", "MALLOC_MMAP_THRESHOLD_=4194304", sys.executable, "-m", "tests.benchmarks.fusion"]
     peaks = [child([*command, str(n)]).peak_mib for n in _SIZES]
     growth = (peaks[-1] - peaks[0]) / (_SIZES[-1] - _SIZES[0]) * 1e5
     shown = ", ".join(f"{n:,} cells {peak:.0f}" for n, peak in zip(_SIZES, peaks, strict=True))
     given = _given_mib(100_000)
     note = f"peak in MiB: {shown}; the counts themselves {given:.0f}"
-    yield Gate("memory by neighbour sampling, for 100,000 cells more", "MiB", growth, limit=5 * given, note=note)
+    yield Gate("memory by neighbour sampling, for 100,000 cells more", "MiB", growth, limit=3 * given, note=note)
 
 
 def problem(n_cells: int, n_genes: int = _GENES, seed: int = 0) -> Problem:

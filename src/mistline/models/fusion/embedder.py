@@ -20,7 +20,7 @@ from mistline.models.fusion.graph import Places
 from mistline.models.fusion.network import Network, Sizes
 from mistline.models.fusion.objectives import Reconstruction
 from mistline.models.fusion.params import Params
-from mistline.models.fusion.preprocess import Scaler, choose_genes, fit_scaler, log_rows, select
+from mistline.models.fusion.preprocess import Scaler, choose_genes, fit_scaler, log_rows, select, stack
 from mistline.models.fusion.training import Part, outputs_of, train
 
 _NEEDS = Needs(genes="sparse", batch_size=4096)
@@ -155,5 +155,5 @@ def _read(source: Source, params: Params) -> _Read | None:
     blocks = np.split(np.concatenate(xy), at)
     names = [slides[i] for i in [0, *at.tolist()]]
     places = [Places(name, block, None) for name, block in zip(names, blocks, strict=True)]
-    logged = log_rows(sparse.vstack(parts, format="csr"), source.values, params.depth)
+    logged = log_rows(stack(parts), source.values, params.depth)
     return _Read(ids, logged, places)

@@ -20,7 +20,7 @@ from mistline.models.fusion.graph import Places
 from mistline.models.fusion.network import Network, Sizes
 from mistline.models.fusion.objectives import Labels, class_weights
 from mistline.models.fusion.params import Params
-from mistline.models.fusion.preprocess import Scaler, choose_genes, fit_scaler, log_rows, select
+from mistline.models.fusion.preprocess import Scaler, choose_genes, fit_scaler, log_rows, select, stack
 from mistline.models.fusion.training import Part, outputs_of, train
 
 
@@ -115,11 +115,11 @@ def _genes(params: Params, problem: Problem) -> tuple[sparse.csr_matrix, Scaler]
     """Return logged rows of the genes chosen on training cells, and their scaler."""
     logged = [log_rows(slide.counts, problem.values, params.depth) for slide in problem.slides]
     is_train = [np.flatnonzero(slide.part == "train") for slide in problem.slides]
-    fitted = sparse.vstack([rows[own] for rows, own in zip(logged, is_train, strict=True)], format="csr")
+    fitted = stack([rows[own] for rows, own in zip(logged, is_train, strict=True)])
     columns = choose_genes(fitted, params.n_genes, params.min_cells)
     logged = [select(rows, columns) for rows in logged]
     scaler = fit_scaler([select(fitted, columns)] if params.scaling == "train" else logged, params.clip)
-    return sparse.vstack(logged, format="csr"), scaler
+    return stack(logged), scaler
 
 
 def _joined(embeddings: Sequence[Mapping[str, NDArray[np.float32]]], run: str | None) -> NDArray[np.float32] | None:

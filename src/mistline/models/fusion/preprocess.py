@@ -6,7 +6,7 @@ the rows of a batch become dense.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from mistline.core.errors import InputError
 
 _N_BINS, _FEWEST = 20, 50  # genes are compared with others of about the same mean: so many bins, of so many genes
 _LEAST_SPREAD = 1e-6
+_ENTRIES = 1 << 20  # of a sparse matrix that are looked at at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +116,32 @@ def fit_scaler(parts: Sequence[sparse.csr_matrix], clip: float) -> Scaler:
 def moments(rows: sparse.csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ([F] mean, [F] variance) of the columns; zeros count."""
     n, width = max(rows.shape[0], 1), rows.shape[1]
-    data = rows.data.astype(np.float64)
-    mean = np.bincount(rows.indices, data, width) / n
-    square = np.bincount(rows.indices, (data - mean[rows.indices]) ** 2, width)
-    absent = rows.shape[0] - np.bincount(rows.indices, minlength=width)
-    return mean, (square + absent * mean**2) / n
+    mean, square, present = np.zeros(width), np.zeros(width), np.zeros(width)
+    for index, data in _blocks(rows):
+        mean += np.bincount(index, data, width)
+        present += np.bincount(index, minlength=width)
+    mean /= n
+    for index, data in _blocks(rows):
+        square += np.bincount(index, (data - mean[index]) ** 2, width)
+    return mean, (square + (rows.shape[0] - present) * mean**2) / n
+
+
+def _blocks(rows: sparse.csr_matrix) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
+    """Yield columns and values of the stored entries, so many at a time."""
+    for start in range(0, rows.nnz, _ENTRIES):
+        part = slice(start, start + _ENTRIES)
+        yield rows.indices[part], rows.data[part].astype(np.float64)
+
+
+def stack(parts: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
+    """Return the rows of all parts; the part itself where there is one."""
+    return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
 
 
 def select(rows: sparse.csr_matrix, columns: Sequence[int] | NDArray[Any]) -> sparse.csr_matrix:
-    """Return some columns, with sorted indices."""
+    """Return some columns, with sorted indices; the matrix itself where they are all of its columns."""
+    if len(columns) == rows.shape[1] and np.array_equal(columns, np.arange(len(columns))):
+        return rows
     chosen = sparse.csr_matrix(rows[:, columns])
     chosen.sort_indices()
     return chosen
