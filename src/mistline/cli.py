@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from mistline.core import log
-from mistline.core.errors import MistlineError
+from mistline.core.errors import MistlineError, ResourceError, system_error
 
 COMMANDS = {
     "toy": "Write synthetic Xenium bundles with known truth.",
@@ -71,5 +71,16 @@ def main() -> None:
     try:
         app()
     except MistlineError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        told = system_error(error, error.filename or sys.argv[1])
+        if told is None:  # a bug of ours: its traceback is needed
+            raise
+        _end(told)
+    except MemoryError as error:
+        _end(ResourceError(sys.argv[1], f"out of memory ({error})", "give the job more memory (mem_mb), or less data"))
+
+
+def _end(error: MistlineError) -> NoReturn:
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(error.exit_code)
