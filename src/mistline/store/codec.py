@@ -28,6 +28,8 @@ _CRC = struct.Struct("<I")
 _HEADER_BYTES = _FIELDS.size + _CRC.size
 # Arrow keeps its zstd contexts, so that a 4 KB crop costs half of what a fresh context a call costs.
 _ZSTD = pa.Codec("zstd", compression_level=1)
+_U2, _U4 = np.dtype("<u2"), np.dtype("<u4")
+_NO_INDEX, _NO_COUNT = np.empty(0, np.uint16), np.empty(0, np.int32)
 
 
 class Record(NamedTuple):
@@ -76,12 +78,14 @@ def encode(
     return b"".join((fields, _CRC.pack(zlib.crc32(body, zlib.crc32(fields))), body))
 
 
-def decode(data: bytes | memoryview, where: str = "record") -> Record:
+def decode(data: bytes | memoryview, where: str = "record", pixels: bool = True, genes: bool = True) -> Record:
     """Turn a record's bytes back into arrays that own their memory.
 
     Args:
         data: what `encode` returned.
         where: how to name the record in an error, such as `shards/cell/0000.lmdb, key 17`.
+        pixels: decompress the image; without, it is [C, 0, 0]. All bytes are checked either way.
+        genes: read the gene row; without, it is empty.
 
     Raises:
         InputError: the bytes are damaged, or no record of this version.
@@ -96,12 +100,16 @@ def decode(data: bytes | memoryview, where: str = "record") -> Record:
     (crc,) = _CRC.unpack_from(view, _FIELDS.size)
     if zlib.crc32(body, zlib.crc32(view[: _FIELDS.size])) != crc:
         raise _damaged(where, "its checksum does not fit its bytes")
-    image = _ZSTD.decompress(body[:n_bytes], channels * height * width)
-    index = np.frombuffer(body, "<u2", n_genes, n_bytes)
-    count = np.frombuffer(body, "<u4" if wide else "<u2", n_genes, n_bytes + 2 * n_genes)
-    return Record(
-        np.frombuffer(image, np.uint8).reshape(channels, height, width), index.astype(np.uint16), count.astype(np.int32)
-    )
+    if pixels:
+        raw = _ZSTD.decompress(body[:n_bytes], channels * height * width)
+        image = np.frombuffer(raw, np.uint8).reshape(channels, height, width)
+    else:
+        image = np.empty((channels, 0, 0), np.uint8)
+    if not genes:
+        return Record(image, _NO_INDEX, _NO_COUNT)
+    index = np.frombuffer(body, _U2, n_genes, n_bytes)
+    count = np.frombuffer(body, _U4 if wide else _U2, n_genes, n_bytes + 2 * n_genes)
+    return Record(image, index.astype(np.uint16), count.astype(np.int32))
 
 
 def _require_range(values: NDArray[np.integer[Any]], most: int, what: str) -> int:
