@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +86,48 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
     """Write a table atomically as zstd parquet, without its index."""
     with atomic_path(path) as part:
         table.to_parquet(part, index=False, compression="zstd")
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None, made_by: str = "its stage") -> pd.DataFrame:
+    """Read a table that a stage wrote, or some columns of it.
+
+    Args:
+        path: the file.
+        columns: those to read; absent: all.
+        made_by: the stage, for the remedy.
+
+    Raises:
+        InputError: the file is missing, truncated or lacks a column.
+    """
+    import pandas as pd  # here and below: a dry run imports this module, and needs no tables
+
+    with _reading_table(path, made_by):
+        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+
+
+def parquet_columns(path: Path, made_by: str = "its stage") -> list[str]:
+    """Return the names of the columns of a table that a stage wrote.
+
+    Raises:
+        InputError: the file is missing or truncated.
+    """
+    import pyarrow.parquet as pq
+
+    with _reading_table(path, made_by):
+        return [str(name) for name in pq.read_schema(path).names]
+
+
+@contextmanager
+def _reading_table(path: Path, made_by: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(path, "no such file", f"run {made_by}") from None
+    except (OSError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
+        told = system_error(error, path) if isinstance(error, OSError) else None
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        what = f"truncated or not the table it should be ({reason})"
+        raise told or InputError(path, what, f"remove it and run {made_by} again") from error
 
 
 def _sync(path: Path) -> None:
