@@ -7,8 +7,9 @@ once goes down the slide once: the image is held a few bands of rows at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +109,26 @@ def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: Shard
     first = np.maximum(np.minimum.reduceat(corners[:, 0], starts), 0)
     end = np.minimum(np.maximum.reduceat(corners[:, 0] + corners[:, 2], starts), image.n_rows)
     first = np.minimum.accumulate(first[::-1])[::-1]  # rows a later group needs stay in the window
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with workers(threads) as each:
         for number in progress(range(len(starts)), "cut crops"):
             rows = slice(starts[number], min(starts[number] + _GROUP_CELLS, len(index)))
             top = int(first[number])
             window = image.rows(top, int(end[number]))
             genes = counts.rows(rows.start, rows.stop)
             _require_same_counts(index.iloc[rows], genes, counts.path)
-            for records in pool.map(_Pieces(window, top, corners[rows], genes), range(0, genes.shape[0], _PIECE_CELLS)):
+            for records in each(_Pieces(window, top, corners[rows], genes), range(0, genes.shape[0], _PIECE_CELLS)):
                 for record in records:
                     writer.put(record)
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Yield a `map` over threads; one thread is the caller's own, which saves it the waiting for another."""
+    if threads <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool.map
 
 
 def square(window: NDArray[np.uint8], row: int, column: int, side: int) -> NDArray[np.uint8]:

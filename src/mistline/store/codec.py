@@ -89,7 +89,7 @@ def encode(
     if gene_index.dtype != _U2:
         _require_range(gene_index, MAX_GENES - 1, "gene index")
     wide = gene_count.dtype != _U2 and _require_range(gene_count, 0x7FFFFFFF, "gene count") > 0xFFFF
-    pixels = _ZSTD.compress(imagecodecs.delta_encode(image.reshape(-1)))
+    pixels = _ZSTD.compress(imagecodecs.delta_encode(image.reshape(-1)).data)
     index = gene_index.astype(_U2, copy=False).tobytes()
     count = gene_count.astype(_U4 if wide else _U2, copy=False).tobytes()
     fields = _FIELDS.pack(MAGIC, VERSION, wide, *image.shape, gene_index.size, len(pixels))
