@@ -9,6 +9,7 @@ include: "workflow/rules/dataset.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/viewer.smk"
 
 
 localrules:
@@ -18,6 +19,7 @@ localrules:
     models,
     embeddings,
     evaluation,
+    viewer,
 
 
 rule all:
@@ -26,6 +28,7 @@ rule all:
         rules.report.output.page,
         rules.report.output.tables,
         rules.report.output.figures,
+        expand(rules.export_viewer.output, slide=SLIDES),
 
 
 rule check:
@@ -51,3 +54,8 @@ rule embeddings:
 rule evaluation:
     input:
         SCORES,
+
+
+rule viewer:
+    input:
+        expand(rules.export_viewer.output, slide=SLIDES),

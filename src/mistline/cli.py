@@ -30,6 +30,8 @@ COMMANDS = {
     "embed": "Embed a slide with a trained model.",
     "evaluate": "Judge a model on a task.",
     "report": "Write the report.",
+    "export-viewer": "Write a slide for napari and Xenium Explorer.",
+    "export-lmdb": "Write 256 x 256 images as the published SPATIA code reads them.",
 }
 
 

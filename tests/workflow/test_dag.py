@@ -11,7 +11,7 @@ import yaml
 from mistline.cli import COMMANDS
 from tests.conftest import Snakemake
 
-TARGETS = ("check", "dataset", "models", "embeddings", "evaluation", "report")
+TARGETS = ("check", "dataset", "models", "embeddings", "evaluation", "report", "viewer")
 
 
 def jobs(output: str) -> dict[str, int]:

@@ -103,6 +103,22 @@ def labels_option(wildcards, input):
     return f"--labels {shlex.quote(input.labels)}" if input.labels else ""
 
 
+def shown_embeddings(wildcards):
+    return [
+        f"results/embeddings/{model}/seed-{seed}/{wildcards.slide}.parquet"
+        for model, seed in CONFIG.shown_runs
+    ]
+
+
+def he_image(wildcards):
+    has_he = getattr(SLIDE[wildcards.slide], "he_image", None)
+    return f"results/slides/{wildcards.slide}/he/image.ome.zarr" if has_he else []
+
+
+def he_option(wildcards, input):
+    return f"--he {shlex.quote(input.he)}" if input.he else ""
+
+
 def per_slide(option, field):
     """Repeat an option for every slide: --donor d01 --donor d02 ..."""
     text = " ".join(

@@ -37,6 +37,7 @@ NEEDS = {
     "embed": Need(6000, 500),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
+    "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not
 }
 
 
