@@ -28,7 +28,6 @@ class SlideTable:
     Attributes:
         slide: name.
         donor: whose tissue it is.
-        shards: folder of the records.
         ids: [n] `cell_id` or `row_col`.
         xy_um: float32 [n, 2].
         side_um: float32 [n].
@@ -40,7 +39,6 @@ class SlideTable:
 
     slide: str
     donor: str
-    shards: Path
     ids: pa.Array
     xy_um: NDArray[np.float32]
     side_um: NDArray[np.float32]
@@ -73,7 +71,6 @@ def read_slide(manifest: Manifest, slide: str, scale: str) -> SlideTable:
     return SlideTable(
         slide=slide,
         donor=entry["donor"],
-        shards=manifest.locate(here["shards"]["path"]),
         ids=_whole(index[id_column]),
         xy_um=np.column_stack([index["x_um"].to_numpy(), index["y_um"].to_numpy()]).astype(np.float32),
         side_um=(index["side_px"].to_numpy() * pixel_size_um).astype(np.float32),

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from mistline.core.errors import InputError
 from mistline.data import Loader, as_is, open_dataset
-from mistline.data.loader import Order
+from mistline.data.order import Order, Plan
 from tests.unit.data.test_dataset import shorten
 
 
@@ -20,7 +20,7 @@ def test_epochs_are_the_same_for_any_number_of_workers_forked_or_spawned(sealed)
     dataset = open_dataset(sealed, image_size=10)
     expected = epoch(dataset.loader(100, shuffle=True, seed=3, epoch=1))
     for workers, method in ((2, "fork"), (4, "fork"), (2, "spawn")):
-        loader = Loader(dataset, Order(len(dataset), 100, True, 3, 1, 1), workers, method)
+        loader = Loader(dataset, Order([len(dataset)], Plan(100, True, 3), 1), workers, method)
         found = epoch(loader)
         assert [keys for keys, _ in found] == [keys for keys, _ in expected]
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, expected, strict=True))
@@ -41,7 +41,7 @@ def test_without_shuffling_it_is_the_order_of_the_files(sealed):
 
 def test_seed_and_epoch_give_orders_of_their_own():
     def order(seed: int, epoch: int) -> tuple[int, ...]:
-        return tuple(Order(50, 8, True, seed, 1, epoch).indices().tolist())
+        return tuple(Order([50], Plan(8, True, seed), epoch).indices().tolist())
 
     assert len({order(0, 0), order(0, 1), order(1, 0)}) == 3
     assert order(4, 2) == order(4, 2)
@@ -58,7 +58,7 @@ def test_set_epoch_changes_the_next_iteration(sealed):
 
 
 def test_blocks_keep_neighbours_near_and_still_mix():
-    order = Order(10_000, 10, True, 0, 50, 0).indices()
+    order = Order([10_000], Plan(10, True, block=50)).indices()
     assert sorted(order.tolist()) == list(range(10_000))
     near = [len(np.unique(order[start : start + 800] // 50)) for start in range(0, 10_000, 800)]
     assert max(near) <= 16
@@ -67,7 +67,7 @@ def test_blocks_keep_neighbours_near_and_still_mix():
 
 @pytest.mark.parametrize(("n", "size", "expected"), [(10, 4, [4, 4, 2]), (8, 4, [4, 4]), (0, 4, [])])
 def test_the_last_batch_may_be_smaller(n, size, expected):
-    order = Order(n, size, True, 0, 1, 0)
+    order = Order([n], Plan(size, True))
     assert [len(batch) for batch in order] == expected
     assert len(order) == len(expected)
 
@@ -75,7 +75,7 @@ def test_the_last_batch_may_be_smaller(n, size, expected):
 @pytest.mark.parametrize(("size", "block"), [(0, 1), (4, 0)])
 def test_sizes_are_positive(size, block):
     with pytest.raises(ValueError, match="must be 1 or more"):
-        Order(10, size, True, 0, block, 0)
+        Plan(size, True, block=block)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
