@@ -18,8 +18,9 @@ from mistline.config.metacells import Metacells
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile, log_normalise, totals_of
-from mistline.mist.kmeans import Clusters, Settings, assign, fit_kmeans, group_sums
+from mistline.mist.kmeans import Clusters, Settings, fit_kmeans, group_sums
 from mistline.mist.metacells import Vocabulary
+from mistline.mist.nearest import assign
 from mistline.mist.pca import Pca, fit_pca, ordered_map
 from mistline.mist.vocabulary import Panel, shared_genes, unite
 
@@ -152,7 +153,7 @@ def _lasting(
             f" levels group them into {', '.join(map(str, settings.levels))}",
             "lower metacells.n_metacells, metacells.min_cells or metacells.levels",
         )
-    labels = assign(scores, clusters.centres[kept], threads)
+    labels = assign(scores, clusters.centres[kept], threads) if len(kept) < len(sizes) else clusters.labels
     sizes = np.bincount(labels, minlength=len(kept))
     order = np.argsort(-sizes, kind="stable")
     rank = np.empty(len(kept), dtype=np.int32)
