@@ -4,8 +4,8 @@ One LMDB file (no folder, no lock file): key `{dataset}/{cell_id}`, value 256 x 
 row. The loader takes one file for all data sets, which is why slides share one here; `{dataset}` is the slide's name.
 Tiles are keyed `{dataset}/grid_{row}_{col}_{side}_256`, as its tile script keys them.
 
-Pixels are those of its way of resizing (bilinear on floats, smoothed first when shrinking, then truncated), up to
-one grey level; only within half a source pixel of the rim, where it mirrors and ours holds, can they differ more.
+Pixels are those of its way of resizing (bilinear on floats, smoothed first when shrinking, mirrored at the rim, then
+truncated), up to one grey level.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Resizer:
     """Brings square crops to 256 x 256, into one buffer that the next call overwrites."""
 
     def __init__(self) -> None:
+        self._rims: dict[int, tuple[int, NDArray[np.float32]]] = {}
         self._float = np.empty((SIDE_PX, SIDE_PX), dtype=np.float32)
         self._bytes = np.empty((SIDE_PX, SIDE_PX), dtype=np.uint8)
 
@@ -65,8 +66,30 @@ class Resizer:
         if side > SIDE_PX:
             source = _smoothed(source, (side / SIDE_PX - 1) / 2)
         cv2.resize(source, (SIDE_PX, SIDE_PX), dst=self._float, interpolation=cv2.INTER_LINEAR)
+        if 1 < side < SIDE_PX:
+            if side not in self._rims:
+                self._rims[side] = _rim(side)
+            _mirror(self._float, *self._rims[side])
         np.copyto(self._bytes, self._float, casting="unsafe")  # truncates
         return self._bytes
+
+
+def _rim(side: int) -> tuple[int, NDArray[np.float32]]:
+    """Return a pixel between the centres of the first two source pixels, and the weights of those before the first.
+
+    A pixel at -x, beyond the first centre, is what lies at x: the first source pixel and a share of the way to the
+    second. That way is known from the pixel returned; OpenCV stops at the first centre.
+    """
+    source = (np.arange(SIDE_PX) + 0.5) * side / SIDE_PX - 0.5
+    within = int(np.searchsorted(source, 1.0, side="right")) - 1
+    return within, (-source[source < 0] / source[within]).astype(np.float32)
+
+
+def _mirror(image: NDArray[np.float32], within: int, weights: NDArray[np.float32]) -> None:
+    """Give the rim on all sides its mirrored values, in place."""
+    n = len(weights)
+    for lines in (image.T, image.T[::-1], image, image[::-1]):
+        lines[:n] += weights[:, None] * (lines[within] - lines[0])
 
 
 def _smoothed(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
