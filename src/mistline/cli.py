@@ -22,6 +22,8 @@ COMMANDS = {
     "read-cells": "Join cells, boundaries and counts by id.",
     "cut-crops": "Cut one crop a cell into shards.",
     "cut-tiles": "Cut the tiles of one grid scale into shards.",
+    "register-he": "Check the alignment of an H&E and put it on the DAPI grid.",
+    "cut-he": "Cut the H&E records of one scale into shards.",
     "make-splits": "Divide the cohort into training, validation and test.",
     "fit-metacells": "Fit the meta-cell vocabulary on training cells.",
     "assign-metacells": "Give every cell of a slide its meta-cell.",

@@ -34,6 +34,8 @@ except MistlineError as error:
 SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
+SCALES = [scale.name for scale in CONFIG.scales]
+HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
 
 # Where environment.post-deploy.sh finds the lock.
 os.environ.update(MISTLINE_ROOT=str(ROOT))
@@ -95,6 +97,17 @@ def slide_field(name):
     return lambda wildcards: str(getattr(SLIDE[wildcards.slide], name))
 
 
+def slide_file(name):
+    return lambda wildcards: getattr(SLIDE[wildcards.slide], name)
+
+
+def he_files(wildcards):
+    """Everything that histology.smk makes of the slides with an H&E; nothing where there is none."""
+    return expand(rules.register_he.output, slide=HE_SLIDES) + expand(
+        rules.cut_he.output, slide=HE_SLIDES, scale=SCALES
+    )
+
+
 def labels(wildcards):
     return SLIDE[wildcards.slide].labels or []
 
@@ -145,7 +158,11 @@ def per_output(option, name):
 def slides_json(wildcards):
     fields = ("slide", "donor", "tissue", "disease")
     return json.dumps(
-        [{field: getattr(slide, field) for field in fields} for slide in SLIDE.values()]
+        [
+            {field: getattr(slide, field) for field in fields}
+            | ({"he": True} if slide.he_image else {})
+            for slide in SLIDE.values()
+        ]
     )
 
 

@@ -8,6 +8,7 @@ rule report:
         quality=rules.fit_metacells.output.quality,
         bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
         images=expand(rules.project_image.output, slide=SLIDES),
+        he=he_files,
         embeddings=expand(
             rules.embed.output.embedding,
             model=CONFIG.models,

@@ -1,8 +1,9 @@
 """The H&E on the pixel grid of the DAPI image: the same shape, the same micrometres, so that one square cuts both.
 
-The output is made in blocks, whose place on the H&E follows from the matrix: whatever its rotation, what is held is a few
-blocks and the tiles under them. Pixels are interpolated linearly from the coarsest level of the pyramid that is still at least as
-fine as the DAPI image. Beyond the H&E's border the output is white, the colour of empty glass, and not covered.
+The output is made in blocks, whose place on the H&E follows from the matrix: whatever its rotation, what is held is
+a few blocks and the tiles under them. Pixels are interpolated linearly from the coarsest level of the pyramid that
+is still at least as fine as the DAPI image. Beyond the H&E's border the output is white, the colour of empty glass,
+and not covered.
 """
 
 from __future__ import annotations

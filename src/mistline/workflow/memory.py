@@ -29,6 +29,8 @@ NEEDS = {
     "read_cells": Need(1500, 1500, 24),
     "cut_crops": Need(2000, 500, 4),
     "cut_tiles": Need(2000, 500, 4),
+    "register_he": Need(3500, 300),
+    "cut_he": Need(3000, 500),
     "make_splits": Need(1500, 400),
     "fit_metacells": Need(10_000, 300),  # max_fit_cells of a 5,000-gene panel are held
     "assign_metacells": Need(2000, 300),

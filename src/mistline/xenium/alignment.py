@@ -2,16 +2,16 @@
 
 What the files mean was looked up, since their direction cannot be seen in them:
 
-- The matrix (`*_imagealignment.csv` or `matrix.csv`: three rows of three numbers, no header) takes a point (x, y) of the H&E
-  in its full-resolution pixels to full-resolution pixels of the DAPI image: 10x Genomics, "How can I convert coordinates
-  between H&E image and Xenium data?", knowledge base article 35386990499853, which computes x' = m00 x + m01 y + m02.
-  spatialdata-io and Giotto (`read10xAffineImage`) read it the same way.
-- The keypoints (columns fixedX, fixedY, alignmentX, alignmentY) are pairs of landmarks: "fixed" in pixels of the DAPI image,
-  "alignment" in pixels of the image that is to be aligned. Some public data sets carry them under the name of
-  the matrix, so the content decides, never the name.
+- The matrix (`*_imagealignment.csv` or `matrix.csv`: three rows of three numbers, no header) takes a point (x, y) of
+  the H&E in its full-resolution pixels to full-resolution pixels of the DAPI image: 10x Genomics, "How can I convert
+  coordinates between H&E image and Xenium data?", knowledge base article 35386990499853, which computes x' = m00 x +
+  m01 y + m02. spatialdata-io and Giotto (`read10xAffineImage`) read it the same way.
+- The keypoints (columns fixedX, fixedY, alignmentX, alignmentY) are pairs of landmarks: "fixed" in pixels of the
+  DAPI image, "alignment" in pixels of the image that is to be aligned. Some public data sets carry them under the
+  name of the matrix, so the content decides, never the name.
 
-Points are measured from the top-left corner of the top-left pixel, as the tables' micrometres are. Whether Explorer means the
-corner or the centre is not documented; they are at most half a pixel (0.1 um) apart.
+Points are measured from the top-left corner of the top-left pixel, as the tables' micrometres are. Whether Explorer
+means the corner or the centre is not documented; they are at most half a pixel (0.1 um) apart.
 """
 
 from __future__ import annotations

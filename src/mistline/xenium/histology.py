@@ -1,13 +1,14 @@
 """An H&E image in colour: any window of its pixels, at any level of its pyramid, without decoding the whole slide.
 
-Decoded tiles are kept up to a bound, so that neighbouring windows share them. Strips are not fit for windows: those that
-are compressed are decoded once into a scratch file, those that are not are read where they lie.
+Decoded tiles are kept up to a bound, so that neighbouring windows share them. Strips are not fit for windows: those
+that are compressed are decoded once into a scratch file, those that are not are read where they lie.
 """
 
 from __future__ import annotations
 
 import os
 import struct
+import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -110,17 +111,14 @@ class Histology:
         if min(strip, shape[0] * shape[1] * 3) > _LARGEST_STRIP:
             what = f"one strip holds {min(int(page.rowsperstrip), shape[0])} rows of {shape[1]} px"
             raise InputError(self._place(page), what, "save it as a tiled TIFF")
-        self._scratch.parent.mkdir(parents=True, exist_ok=True)
-        path = self._scratch.with_name(f"{self._scratch.name}.{page.index}")
         height = min(int(page.rowsperstrip), shape[0])
         in_plane = -(-shape[0] // height)
-        with path.open("wb") as stream:
+        with tempfile.TemporaryFile(dir=self._scratch) as stream:  # without a name: whatever happens, nothing is left
             for number in range(len(page.dataoffsets)):
                 rows = min(height, shape[0] - number % in_plane * height)
                 stream.write(np.ascontiguousarray(self._decode(page, number, (rows, shape[1]))).data)
-        descriptor = os.open(path, os.O_RDONLY)
-        path.unlink()  # the open file lives on until it is closed
-        return _Rows(descriptor, 0, shape, planar, self._place(page))
+            stream.flush()
+            return _Rows(os.dup(stream.fileno()), 0, shape, planar, self._place(page))
 
     def _decode(self, page: tifffile.TiffPage, number: int, needed: tuple[int, int]) -> Pixels:
         """Read and decode one tile or strip: [rows, columns, samples], cut to what is needed of it."""
@@ -151,7 +149,7 @@ def open_histology(path: Path, scratch: Path, threads: int = 1) -> Iterator[Hist
 
     Args:
         path: an OME-TIFF or TIFF, tiled or in strips, with or without a pyramid.
-        scratch: name of a file that may be made (and is removed) when compressed strips must be unpacked.
+        scratch: folder where compressed strips may be unpacked into a nameless file.
         threads: tiles decoded at a time; the pixels do not depend on it.
 
     Raises:
@@ -168,7 +166,7 @@ def open_histology(path: Path, scratch: Path, threads: int = 1) -> Iterator[Hist
 
 
 def _colour_pages(path: Path, file: tifffile.TiffFile) -> tuple[tifffile.TiffPage, list[tifffile.TiffPage]]:
-    """Return the page of full resolution, and the coarser ones, finest first; thumbnails of a slide's label are none."""
+    """Return the page of full resolution, and the coarser ones, finest first; a slide's label is none."""
     pages = [page.aspage() for page in file.pages]
     full = pages[0]
     place = f"{path}, page 0"

@@ -1,7 +1,7 @@
 """An H&E of a toy slide: the same cells in pink and purple, turned, scaled and shifted by a known matrix.
 
-It is drawn from the outlines, tile by tile and level by level, in the H&E's own pixels: nothing is resampled, so that an image
-put back by the matrix must fit the DAPI image.
+It is drawn from the outlines, tile by tile and level by level, in the H&E's own pixels: nothing is resampled, so
+that an image put back by the matrix must fit the DAPI image.
 """
 
 from __future__ import annotations
