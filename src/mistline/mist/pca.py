@@ -46,6 +46,11 @@ class Pca:
     explained_variance: NDArray[np.float64]
     total_variance: float
 
+    def scores(self, rows: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the scores [n, p] of rows [n, G]."""
+        basis = np.ascontiguousarray(self.components.T, dtype=np.float32)
+        return (rows @ basis - self.mean @ self.components.T).astype(np.float32)
+
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield `work(item)` in the order of `items`, at most `threads` + 1 of them in memory, BLAS on one thread each."""
