@@ -20,11 +20,12 @@ from mistline.data.records import GenePlaces, Pile
 from mistline.data.sample import Batch, Context
 from mistline.data.tables import SPLITS, read_slide
 from mistline.data.view import View
-from mistline.store.codec import Record
+from mistline.store.codec import gene_rows
 from mistline.store.manifest import Manifest
 from mistline.store.reader import ShardReader
 
 Place = NDArray[np.int64]
+Wanted = list[Any] | None
 
 
 class ScaleReader:
@@ -65,18 +66,19 @@ class ScaleReader:
         Raises:
             InputError: one is missing in the shards or damaged.
         """
-        images: list[Any] | None = [None] * len(index) if self.view.image_size is not None else None
-        genes: list[Any] | None = [None] * len(index) if self.view.genes is not None else None
+        images: Wanted = [None] * len(index) if self.view.image_size is not None else None
+        genes: Wanted = [None] * len(index) if self.view.genes is not None else None
         turn = np.argsort(index, kind="stable")  # shards are read forwards
         for number, at in parts(slide[turn]):
             here = turn[at]
             keys = row[here].tolist()
             places = here.tolist()
-            for folder, pixels, counts in self._reads(number):
-                found = self._reader(number, folder).records(keys, pixels, counts)
-                for wanted in ((images,) if pixels else ()) + ((genes,) if counts else ()):
-                    _put(wanted, places, found)
-        return Pile(index, slide, images, genes, self.view.image_size, self.view.genes, self._places, self._n_channels)
+            for folder, wanted in self._reads(number, images, genes):
+                for place, record in zip(places, self._reader(number, folder).packed(keys), strict=True):
+                    for target in wanted:
+                        target[place] = record
+        rows = None if genes is None else gene_rows(genes)
+        return Pile(index, slide, images, rows, self.view.image_size, self.view.genes, self._places, self._n_channels)
 
     def assemble(self, tensors: Mapping[str, Tensor], context: Mapping[str, Context]) -> Batch:
         """Return the batch that the arrays of a pile make."""
@@ -101,12 +103,13 @@ class ScaleReader:
             ends.add(first)
         return sorted(ends)
 
-    def _reads(self, number: int) -> list[tuple[Path, bool, bool]]:
-        """Return the folders to read of a slide, and whether for pixels and for counts."""
-        folders = self._folders[number]
-        if len(set(folders.values())) < len(folders):  # both uses of one folder
-            return [(folders["images"], True, True)]
-        return [(folder, use == "images", use == "genes") for use, folder in folders.items()]
+    def _reads(self, number: int, images: Wanted, genes: Wanted) -> list[tuple[Path, list[list[Any]]]]:
+        """Return the folders to read of a slide, each with the lists that its records go to."""
+        reads: dict[Path, list[list[Any]]] = {}
+        for use, folder in self._folders[number].items():
+            target = images if use == "images" else genes
+            reads.setdefault(folder, []).extend([] if target is None else [target])
+        return list(reads.items())
 
     def _reader(self, number: int, folder: Path) -> ShardReader:
         if folder not in self._open:
@@ -158,9 +161,3 @@ class Around:
             index[at] = first + self._tile[number][row[at]]
         tiles, which = np.unique(index, return_inverse=True)
         return self.reader.pile(tiles, *self.reader.columns.place(tiles)), which
-
-
-def _put(target: list[Any] | None, places: list[int], found: list[Record]) -> None:
-    if target is not None:
-        for place, record in zip(places, found, strict=True):
-            target[place] = record

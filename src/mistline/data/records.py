@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from mistline.data.images import resize_into
 from mistline.data.transport import Arrays, Shapes
-from mistline.store.codec import Record
+from mistline.store.codec import GeneRows, Packed
 
 
 class GenePlaces:
@@ -30,22 +32,25 @@ class GenePlaces:
     @property
     def n_genes(self) -> int:
         """G."""
-        return self.measured.shape[1]
+        return int(self.measured.shape[1])
 
-    def find(self, slide: NDArray[np.int64], gene: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return [N] places in the vocabulary of genes [N] numbered by their slide [N]."""
-        return self._place[self._start[slide] + gene]
+    def find(self, slide: NDArray[np.int64], rows: GeneRows) -> NDArray[np.int64]:
+        """Return [N] places in the vocabulary of the genes of records [B] of slides [B]."""
+        start = self._start[slide]
+        if len(slide) and (start == start[0]).all():
+            return self._place[start[0] :].take(rows.index)
+        return self._place.take(np.repeat(start, rows.length) + rows.index)
 
 
 @dataclass(frozen=True, slots=True)
 class Pile:
-    """The records of a batch as they were read.
+    """The records of a batch as they were read: checked, images still compressed.
 
     Attributes:
         index: [B] which records of the dataset they are.
         slide: [B] position of the slide of each.
-        images: [B] records with pixels; None where no image is wanted.
-        genes: [B] records with counts; None where no gene is wanted.
+        images: [B] records with the images; None where none is wanted.
+        rows: the genes of all records; None where none is wanted.
         size: side that images are resized to, or native.
         form: of the genes.
         places: of the genes.
@@ -54,8 +59,8 @@ class Pile:
 
     index: NDArray[np.int64]
     slide: NDArray[np.int64]
-    images: Sequence[Record] | None
-    genes: Sequence[Record] | None
+    images: Sequence[Packed] | None
+    rows: GeneRows | None
     size: int | Literal["native"] | None
     form: Literal["sparse", "dense"] | None
     places: GenePlaces
@@ -68,42 +73,39 @@ class Pile:
         if self.images is not None and isinstance(self.size, int):
             wanted["image"] = ((n, self.n_channels, self.size, self.size), np.uint8)
         elif self.images is not None:
-            wanted["pixels"] = ((sum(record.image.size for record in self.images),), np.uint8)
+            wanted["pixels"] = ((sum([prod(record.shape) for record in self.images]),), np.uint8)
             wanted["side"] = ((n,), np.int64)
-        if self.genes is not None and self.form == "dense":
+        if self.rows is not None and self.form == "dense":
             wanted["genes"] = ((n, self.places.n_genes), np.float32)
-        elif self.genes is not None:
-            n_counts = sum(len(record.gene_index) for record in self.genes)
-            wanted["gene_index"] = ((n_counts,), np.int64)
-            wanted["gene_count"] = ((n_counts,), np.int32)
+        elif self.rows is not None:
+            wanted["gene_index"] = (self.rows.index.shape, np.int64)
+            wanted["gene_count"] = (self.rows.count.shape, np.int32)
             wanted["gene_offset"] = ((n + 1,), np.int64)
         return wanted
 
     def fill(self, out: Arrays) -> None:
         """Write every array that `shapes` names."""
         out["index"][:] = self.index
-        if self.images:
-            self._fill_images(self.images, out)
-        if self.genes is not None:
-            self._fill_genes(self.genes, out)
-
-    def _fill_images(self, records: Sequence[Record], out: Arrays) -> None:
         if "image" in out:
-            for record, target in zip(records, out["image"], strict=True):
-                resize_into(record.image, target)
-        else:
-            np.concatenate([record.image.reshape(-1) for record in records], out=out["pixels"])
-            out["side"][:] = [record.image.shape[-1] for record in records]
+            for record, target in zip(self.images or (), out["image"], strict=True):
+                resize_into(record.image(), target)
+        elif self.images is not None:
+            self._fill_ragged(self.images, out)
+        if self.rows is not None:
+            self._fill_genes(self.rows, out)
 
-    def _fill_genes(self, records: Sequence[Record], out: Arrays) -> None:
-        lengths = np.array([len(record.gene_index) for record in records], dtype=np.int64)
-        gene = np.concatenate([np.empty(0, np.uint16), *(record.gene_index for record in records)])
-        count = np.concatenate([np.empty(0, np.int32), *(record.gene_count for record in records)])
-        place = self.places.find(np.repeat(self.slide, lengths), gene)
+    def _fill_ragged(self, records: Sequence[Packed], out: Arrays) -> None:
+        pixels, first = out["pixels"], 0
+        for record in records:
+            end = first + prod(record.shape)
+            record.image(pixels[first:end])
+            first = end
+        out["side"][:] = [record.shape[2] for record in records]
+
+    def _fill_genes(self, rows: GeneRows, out: Arrays) -> None:
+        place, offset = self.places.find(self.slide, rows), np.concatenate([[0], np.cumsum(rows.length)])
         if "genes" in out:
-            out["genes"].fill(0)
-            out["genes"][np.repeat(np.arange(len(records)), lengths), place] = count
+            matrix = sparse.csr_array((rows.count.astype(np.float32), place, offset), shape=out["genes"].shape)
+            matrix.toarray(out=out["genes"])
         else:
-            out["gene_index"][:], out["gene_count"][:] = place, count
-            out["gene_offset"][0] = 0
-            np.cumsum(lengths, out=out["gene_offset"][1:])
+            out["gene_index"][:], out["gene_count"][:], out["gene_offset"][:] = place, rows.count, offset

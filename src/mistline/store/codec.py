@@ -13,6 +13,9 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -27,6 +30,7 @@ VERSION = 2
 MAX_GENES = 2**16
 _FIELDS = struct.Struct("<4sBBHHHII")
 _CRC = struct.Struct("<I")
+_HEADER = struct.Struct(_FIELDS.format + "I")
 _HEADER_BYTES = _FIELDS.size + _CRC.size
 # Neighbouring pixels differ by little, and differences of noisy pixels hold no repeats worth a search: nearly all of
 # the gain is zstd's entropy coder, so the search table is the smallest there is (decision 7 has the figures).
@@ -41,7 +45,6 @@ _PARAMETERS = zstandard.ZstdCompressionParameters(
     write_content_size=False,  # the header has it
 )
 _U2, _U4 = np.dtype("<u2"), np.dtype("<u4")
-_NO_INDEX, _NO_COUNT = np.empty(0, np.uint16), np.empty(0, np.int32)
 
 
 class _Contexts(threading.local):
@@ -97,14 +100,53 @@ def encode(
     return b"".join((fields, _CRC.pack(crc), pixels, index, count))
 
 
-def decode(data: bytes | memoryview, where: str = "record", pixels: bool = True, genes: bool = True) -> Record:
-    """Turn a record's bytes back into arrays that own their memory.
+class Packed(NamedTuple):
+    """A record whose bytes were checked, still compressed; shows the memory it was read from.
+
+    Attributes:
+        shape: C, H, W of the image.
+        pixels: the compressed image.
+        wide: whether counts have four bytes.
+        genes: indices, then counts.
+    """
+
+    shape: tuple[int, int, int]
+    pixels: memoryview
+    wide: int
+    genes: memoryview
+
+    def image(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """Return the image [C, H, W]; written into `out` [C * H * W] where that is given."""
+        raw = np.frombuffer(_ZSTD.decompress(self.pixels, prod(self.shape)), np.uint8)
+        return imagecodecs.delta_decode(raw, out=out).reshape(self.shape)
+
+    def record(self) -> Record:
+        """Return image and genes as arrays that own their memory."""
+        rows = gene_rows([self])
+        return Record(self.image(), rows.index, rows.count)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneRows:
+    """The genes of several records, one after the other.
+
+    Attributes:
+        index: uint16 [N].
+        count: int32 [N].
+        length: int64 [B], how many of them each record has.
+    """
+
+    index: NDArray[np.uint16]
+    count: NDArray[np.int32]
+    length: NDArray[np.int64]
+
+
+def unpack(data: bytes | memoryview, where: str = "record") -> Packed:
+    """Check a record's bytes, as `decode` does, and leave them compressed.
 
     Args:
         data: what `encode` returned.
         where: how to name the record in an error, such as `shards/cell/0000.lmdb, key 17`.
-        pixels: decompress the image; without, it is [C, 0, 0]. All bytes are checked either way.
-        genes: read the gene row; without, it is empty.
 
     Raises:
         InputError: the bytes are damaged, or no record of this version.
@@ -112,23 +154,50 @@ def decode(data: bytes | memoryview, where: str = "record", pixels: bool = True,
     view = memoryview(data)
     if len(view) < _HEADER_BYTES or view[:4] != MAGIC:
         raise _damaged(where, "not a record of this program")
-    _, version, wide, channels, height, width, n_genes, n_bytes = _FIELDS.unpack_from(view)
+    _, version, wide, channels, height, width, _, n_bytes, crc = _HEADER.unpack_from(view)
     if version != VERSION:
         raise _damaged(where, f"a record of format {version}, this program reads format {VERSION}")
-    body = view[_HEADER_BYTES:]
-    (crc,) = _CRC.unpack_from(view, _FIELDS.size)
-    if zlib.crc32(body, zlib.crc32(view[: _FIELDS.size])) != crc:
+    if zlib.crc32(view[_HEADER_BYTES:], zlib.crc32(view[: _FIELDS.size])) != crc:
         raise _damaged(where, "its checksum does not fit its bytes")
-    if pixels:
-        raw = np.frombuffer(_ZSTD.decompress(body[:n_bytes], channels * height * width), np.uint8)
-        image = imagecodecs.delta_decode(raw).reshape(channels, height, width)
-    else:
-        image = np.empty((channels, 0, 0), np.uint8)
-    if not genes:
-        return Record(image, _NO_INDEX, _NO_COUNT)
-    index = np.frombuffer(body, _U2, n_genes, n_bytes)
-    count = np.frombuffer(body, _U4 if wide else _U2, n_genes, n_bytes + 2 * n_genes)
-    return Record(image, index.astype(np.uint16), count.astype(np.int32))
+    end = _HEADER_BYTES + n_bytes
+    return Packed((channels, height, width), view[_HEADER_BYTES:end], wide, view[end:])
+
+
+def decode(data: bytes | memoryview, where: str = "record") -> Record:
+    """Turn a record's bytes back into arrays that own their memory.
+
+    Args:
+        data: what `encode` returned.
+        where: see `unpack`.
+
+    Raises:
+        InputError: the bytes are damaged, or no record of this version.
+    """
+    return unpack(data, where).record()
+
+
+def gene_rows(records: Sequence[Packed]) -> GeneRows:
+    """Return the genes of several records; a few numpy calls for all of them."""
+    if any(record.wide for record in records):
+        return _wide_rows(records)
+    length = np.array([len(record.genes) for record in records], dtype=np.int64) // (2 * _U2.itemsize)
+    flat = np.frombuffer(b"".join([record.genes for record in records]), _U2)  # of each: n indices, n counts
+    if len(records) == 1:
+        return GeneRows(flat[: length[0]].astype(np.uint16), flat[length[0] :].astype(np.int32), length)
+    is_count = np.repeat(np.arange(2 * len(records)) % 2 == 1, np.repeat(length, 2))
+    return GeneRows(flat[~is_count].astype(np.uint16), flat[is_count].astype(np.int32), length)
+
+
+def _wide_rows(records: Sequence[Packed]) -> GeneRows:
+    """As `gene_rows`, where counts of some record have four bytes."""
+    indices, counts = [], []
+    for record in records:
+        kind = _U4 if record.wide else _U2
+        n = len(record.genes) // (_U2.itemsize + kind.itemsize)
+        indices.append(np.frombuffer(record.genes, _U2, n).astype(np.uint16))
+        counts.append(np.frombuffer(record.genes, kind, n, n * _U2.itemsize).astype(np.int32))
+    length = np.array([len(index) for index in indices], dtype=np.int64)
+    return GeneRows(np.concatenate(indices), np.concatenate(counts), length)
 
 
 def _require_range(values: NDArray[np.integer[Any]], most: int, what: str) -> int:

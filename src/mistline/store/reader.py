@@ -15,7 +15,7 @@ import lmdb
 
 from mistline.core.errors import InputError
 from mistline.core.files import read_json
-from mistline.store.codec import Record, decode
+from mistline.store.codec import Packed, Record, unpack
 from mistline.store.shard import CONTENTS, KEY
 
 _REMEDY = "remove the shard folder and run its stage again"
@@ -65,27 +65,24 @@ class ShardReader:
             IndexError: no such key.
             InputError: the record is missing or damaged; names the shard and the key.
         """
-        return self.records([key])[0]
+        return self.packed([key])[0].record()
 
-    def records(self, keys: Sequence[int], pixels: bool = True, genes: bool = True) -> list[Record]:
-        """Read and decode several records, in the order asked for; ascending keys are the fastest.
+    def packed(self, keys: Sequence[int]) -> list[Packed]:
+        """Read and check several records, in the order asked for; ascending keys are read fastest.
 
         Args:
             keys: of the records.
-            pixels: see `codec.decode`.
-            genes: see `codec.decode`.
 
         Raises:
             IndexError: no such key.
             InputError: a record is missing or damaged; names the shard and the key.
         """
-        view = self._view
         found = []
         for key in keys:
-            data = view(key)
+            view = self._view(key)
             try:
-                found.append(decode(data, "", pixels, genes))
-            except InputError as error:  # named here: spelling a path for each record would cost half of decoding it
+                found.append(unpack(view))
+            except InputError as error:  # named here: spelling a path for each record would cost as much as reading it
                 raise InputError(self._where(key), error.what, error.remedy) from None
         return found
 
