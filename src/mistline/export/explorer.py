@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,27 +18,14 @@ def write_groups(folder: Path, cells: pd.DataFrame, columns: Sequence[str]) -> N
     Args:
         folder: an empty folder.
         cells: `cell_id`, as the bundle's own viewer shows it, and the columns; missing where a cell has no group.
-        columns: which to write.
+        columns: which to write; safe names (`mistline.export.names`).
     """
-    taken: set[str] = set()
     for column in columns:
-        name = _file_name(column, taken)
         known = cells.loc[cells[column].notna(), ["cell_id", column]]
-        with (folder / name).open("w", encoding="utf-8", newline="") as stream:
+        with (folder / f"{column}.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["cell_id", "group"])
             writer.writerows(zip(known["cell_id"].astype(str), known[column].astype(str), strict=True))
         without = len(cells) - len(known)
         left_out = f", {without} cells without a value left out" if without else ""
-        logger.info("%s: %d cells in %d groups%s", name, len(known), known[column].nunique(), left_out)
-
-
-def _file_name(column: str, taken: set[str]) -> str:
-    """Return a name that any file system takes, told apart from those already taken."""
-    stem = re.sub(r"[^\w.-]+", "_", column).strip(".") or "groups"
-    name, number = stem, 1
-    while name.casefold() in taken:
-        number += 1
-        name = f"{stem}_{number}"
-    taken.add(name.casefold())
-    return f"{name}.csv"
+        logger.info("%s.csv: %d cells in %d groups%s", column, len(known), known[column].nunique(), left_out)

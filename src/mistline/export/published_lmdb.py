@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from mistline.core.errors import InputError, OutputError
 from mistline.core.files import atomic_path
 from mistline.core.log import progress
+from mistline.store.codec import Packed
 from mistline.store.reader import ShardReader
 
 SIDE_PX = 256
@@ -125,7 +126,7 @@ def write_published(path: Path, sources: Sequence[Source], channel: int = 0) -> 
                 for batch in _batches(source):
                     with env.begin(write=True) as transaction:
                         for key, record in batch:
-                            transaction.put(key, resize(record[channel]).data, append=True)
+                            transaction.put(key, resize(record.image()[channel]).data, append=True)
         except lmdb.Error as problem:
             raise OutputError(
                 path, f"it cannot be written ({problem})", "free space on the disk, then run again"
@@ -135,7 +136,7 @@ def write_published(path: Path, sources: Sequence[Source], channel: int = 0) -> 
     return total
 
 
-def _batches(source: Source) -> Iterator[Iterator[tuple[bytes, NDArray[np.uint8]]]]:
+def _batches(source: Source) -> Iterator[list[tuple[bytes, Packed]]]:
     reader = ShardReader(source.shards)
     if len(reader) != len(source.ids):
         what = f"the shards hold {len(reader)} records, their index {len(source.ids)}"
@@ -144,7 +145,8 @@ def _batches(source: Source) -> Iterator[Iterator[tuple[bytes, NDArray[np.uint8]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     starts = range(0, len(order), _BATCH_RECORDS)
     for start in progress(starts, source.dataset):
-        yield ((keys[row], reader[row].image) for row in order[start : start + _BATCH_RECORDS])
+        rows = order[start : start + _BATCH_RECORDS]
+        yield [(keys[row], record) for row, record in zip(rows, reader.packed(rows), strict=True)]
 
 
 def _open(path: Path, map_bytes: int) -> Any:

@@ -19,6 +19,7 @@ from mistline.core.errors import InputError
 from mistline.core.files import atomic_path, read_json, read_parquet
 from mistline.core.provenance import record
 from mistline.export.explorer import write_groups
+from mistline.export.names import safe_names
 from mistline.export.raster import LabelRaster
 from mistline.export.spatial import Content, library, write_store
 from mistline.export.table import as_groups, build_table, by_size, require_same_cells
@@ -106,7 +107,7 @@ def _describe(cells: Path, splits: Path, metacells: Path) -> tuple[pd.DataFrame,
     for name in ("metacell", *levels):
         table[name] = as_groups(assigned[name].to_numpy())
     table["metacell_distance"] = assigned["distance"]
-    return table, levels
+    return table.rename(columns=safe_names(table.columns)), levels
 
 
 def _shown(table: pd.DataFrame, levels: list[str]) -> list[str]:
@@ -126,7 +127,8 @@ def _embeddings(paths: list[Path], table: pd.DataFrame, version: str) -> dict[st
         ids, rows = read_embedding(path)
         require_same_cells(path, ids, table)
         found[origin.model if times[origin.model] == 1 else f"{origin.model}.seed-{origin.seed}"] = rows
-    return found
+    names = safe_names(found)
+    return {names[name]: rows for name, rows in found.items()}
 
 
 def _cluster(rows: NDArray[np.float32], k: int, settings: Settings, purpose: str) -> pd.Categorical:

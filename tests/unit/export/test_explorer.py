@@ -20,10 +20,3 @@ def test_a_file_a_column_with_the_ids_of_the_bundle(tmp_path, caplog):
     assert (tmp_path / "label_type.csv").read_bytes() == b'cell_id,group\naaaadnje-1,"T cell, CD8+"\nffc-2,B\n'
     assert (tmp_path / "l1.csv").read_bytes() == b"cell_id,group\naaaadnje-1,0\n80444,10\nffc-2,0\n"
     assert "label_type.csv: 2 cells in 2 groups, 1 cells without a value left out" in caplog.text
-
-
-def test_names_that_are_no_file_names_stay_apart(tmp_path):
-    cells = pd.DataFrame({"cell_id": ["1"], "label_a/b": ["x"], "label_a:b": ["y"], "label_A_b": ["z"]})
-    write_groups(tmp_path, cells, ["label_a/b", "label_a:b", "label_A_b"])
-    read = {path.name: path.read_text().splitlines()[1] for path in tmp_path.iterdir()}
-    assert read == {"label_a_b.csv": "1,x", "label_a_b_2.csv": "1,y", "label_A_b_3.csv": "1,z"}
