@@ -55,10 +55,15 @@ def read_labels(path: Path, cell_ids: pd.Index) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(path, "no such file", "correct labels: of the slide in the config") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(
             path, f"not a csv ({str(error).strip()})", "write comma-separated UTF-8 with a header"
         ) from None
+    short = table.isna().any(axis=1)  # an empty field is "", one that is not there is NaN
+    if short.any():
+        what = f"row {int(short.argmax()) + 1} below the header has fewer fields than it"
+        raise InputError(path, what, "the file may be cut off: write it again")
+    return table

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
-from mistline.core.files import atomic_path
+from mistline.core.hdf5 import write_h5ad
 from mistline.mist.expression import CountsFile, log_normalise
 from mistline.mist.nearest import assign_with_distances
 from mistline.mist.pca import Pca, ordered_map
@@ -156,8 +156,7 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
             "n_dropped": vocabulary.n_dropped,
         },
     )
-    with atomic_path(path) as part:
-        data.write_h5ad(part)
+    write_h5ad(path, data)
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

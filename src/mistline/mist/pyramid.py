@@ -173,9 +173,9 @@ def _open_full(image: Path) -> Any:
     except (ValueError, KeyError) as error:
         raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
     written = math.prod(-(-size // step) for size, step in zip(array.shape, array.shards, strict=True))
-    missing = written - len(list(image.glob("0/c/*/*/*")))  # zarr would read a lost file as black
-    if missing:
-        raise InputError(image, f"{missing} of {written} files of its full resolution are missing", _AGAIN)
+    whole = sum(path.stat().st_size > 0 for path in image.glob("0/c/*/*/*"))
+    if whole < written:  # zarr would read a lost or an empty file as black
+        raise InputError(image, f"{written - whole} of {written} files of its full resolution are missing", _AGAIN)
     return array
 
 
