@@ -127,11 +127,20 @@ def resample(registered: Registered, described: Description, folder: Path) -> fl
     return n_covered / (n_rows * n_columns)
 
 
-def covered_cells(registered: Registered, cells: pd.DataFrame, pixel_size_um: float) -> NDArray[np.bool_]:
-    """Tell which cells lie wholly on the H&E: all corners of the polygon's bounding box do."""
+def covered_cells(
+    registered: Registered, cells: pd.DataFrame, shape_px: tuple[int, int], pixel_size_um: float
+) -> NDArray[np.bool_]:
+    """Tell which cells lie wholly on the H&E: all corners of the polygon's bounding box, as far as the image has it, do.
+
+    Args:
+        registered: the H&E and its matrix.
+        cells: the table, with the bounding box of each polygon in micrometres.
+        shape_px: rows, columns of the DAPI image.
+        pixel_size_um: micrometres a pixel of it.
+    """
     corners = [cells[[x, y]].to_numpy() for x in ("x_min_um", "x_max_um") for y in ("y_min_um", "y_max_um")]
-    yx_px = um_to_px(np.stack(corners, axis=1).reshape(-1, 2), pixel_size_um)
-    return registered.covers(yx_px[:, ::-1].reshape(len(cells), 4, 2)).all(axis=1)
+    yx_px = np.clip(um_to_px(np.stack(corners, axis=1), pixel_size_um), 0, shape_px)
+    return registered.covers(yx_px[..., ::-1]).all(axis=1)
 
 
 def _inside(back: NDArray[np.float64], shape: tuple[int, int], limits: tuple[int, int]) -> NDArray[np.bool_]:

@@ -40,6 +40,11 @@ class Slide:
     most_uncovered: float
 
     @property
+    def shape_px(self) -> tuple[int, int]:
+        """Rows, columns of the DAPI image."""
+        return int(self.described["shape_px"][0]), int(self.described["shape_px"][1])
+
+    @property
     def pixel_size_um(self) -> float:
         """Micrometres a pixel."""
         return float(self.described["pixel_size_um"])
@@ -64,18 +69,17 @@ def register(
     if fit is None:
         why = "no place on the H&E has nuclei enough" if _has_dapi(slide) else "image.channels has none"
         warnings.append(f"the alignment was not compared with {_DAPI}: {why}")
-    covered = covered_cells(registered, slide.cells, slide.pixel_size_um)
+    covered = covered_cells(registered, slide.cells, slide.shape_px, slide.pixel_size_um)
     require_covered(subject, covered, slide.most_uncovered, _hint(slide, registered))
     if not covered.all():
         warnings.append(f"{int((~covered).sum())} cells do not lie wholly on the H&E: their H&E is white in part")
-    shape = (int(slide.described["shape_px"][0]), int(slide.described["shape_px"][1]))
-    share = resample(registered, Description(name, CHANNELS, shape, slide.pixel_size_um), folder)
+    share = resample(registered, Description(name, CHANNELS, slide.shape_px, slide.pixel_size_um), folder)
     found = {
         "slide": name,
         "channels": list(CHANNELS),
-        "shape_px": list(shape),
+        "shape_px": list(slide.shape_px),
         "pixel_size_um": slide.pixel_size_um,
-        "levels": len(level_shapes(shape)),
+        "levels": len(level_shapes(slide.shape_px)),
         "source": _source(registered, alignment),
         "covered_share": round(share, 6),
         "cells": {"n": len(covered), "not_covered": int((~covered).sum())},
@@ -111,7 +115,8 @@ def _hint(slide: Slide, registered: Registered) -> str:
     """Say which other reading of the matrix would show all cells, for the error that asks."""
     histology = registered.histology
     for name, matrix in readings(registered.matrix, histology.shape_px, slide.pixel_size_um).items():
-        shown: NDArray[np.bool_] = covered_cells(Registered(histology, matrix), slide.cells, slide.pixel_size_um)
+        other = Registered(histology, matrix)
+        shown: NDArray[np.bool_] = covered_cells(other, slide.cells, slide.shape_px, slide.pixel_size_um)
         if (~shown).sum() <= slide.most_uncovered * len(shown):
             return f"; read {name} they would"
     return ""
