@@ -75,10 +75,11 @@ def repeated(slide: Path, folder: Path, first: int | None = None, times: int = 1
     table = pd.read_parquet(slide / "cells.parquet")[:first]
     rows = np.repeat(np.arange(len(table)), times)
     table = table.iloc[rows].reset_index(drop=True)
-    counts = anndata.read_h5ad(slide / "counts.h5ad")[rows].copy()
     if times > 1:
         table["cell_id"] = [f"{name}-{number}" for number, name in enumerate(table["cell_id"])]
-    counts.obs_names = table["cell_id"].to_numpy(dtype=str)
+    counts = anndata.read_h5ad(slide / "counts.h5ad")
+    obs = pd.DataFrame(index=table["cell_id"].to_numpy(dtype=str))
+    counts = anndata.AnnData(counts.X[rows], obs, counts.var)
     folder.mkdir()
     table.to_parquet(folder / "cells.parquet")
     counts.write_h5ad(folder / "counts.h5ad")
