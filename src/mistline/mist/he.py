@@ -130,7 +130,7 @@ def resample(registered: Registered, described: Description, folder: Path) -> fl
 def covered_cells(
     registered: Registered, cells: pd.DataFrame, shape_px: tuple[int, int], pixel_size_um: float
 ) -> NDArray[np.bool_]:
-    """Tell which cells lie wholly on the H&E: all corners of the polygon's bounding box, as far as the image has it, do.
+    """Tell which cells lie wholly on the H&E: all corners of its box, as far as the image has it, do.
 
     Args:
         registered: the H&E and its matrix.
