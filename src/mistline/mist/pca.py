@@ -49,7 +49,8 @@ class Pca:
     def scores(self, rows: sparse.csr_matrix) -> NDArray[np.float32]:
         """Return the scores [n, p] of rows [n, G]."""
         basis = np.ascontiguousarray(self.components.T, dtype=np.float32)
-        return (rows @ basis - self.mean @ self.components.T).astype(np.float32)
+        scores: NDArray[np.float32] = (rows @ basis - self.mean @ self.components.T).astype(np.float32)
+        return scores
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
