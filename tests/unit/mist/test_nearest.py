@@ -6,6 +6,7 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from mistline.mist.nearest import BLOCK, assign, assign_with_distances, squared_distances
 from tests.unit.mist.test_kmeans import points
+from tests.unit.mist.traced import peak_bytes
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
@@ -53,3 +54,10 @@ def test_many_equal_centres_are_decided_a_few_rows_at_a_time():
     centres = np.repeat(points(3, seed=5), 2000, axis=0)  # 6,000 centres, 2,000 of them possible for every point
     assert (assign(x, centres) % 2000 == 0).all()
     np.testing.assert_array_equal(assign(x, centres) // 2000, assign(x, centres[::2000]))
+
+
+def test_memory_grows_by_no_more_than_the_labels():
+    x, centres = np.tile(points(BLOCK), (12, 1)), points(200, seed=2)
+    few, many = (peak_bytes(lambda n=n: assign(x[:n], centres)) for n in (3 * BLOCK, 12 * BLOCK))
+    labels = 9 * BLOCK * 4
+    assert many - few < 2.5 * labels  # held in pieces, then as one
