@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -71,7 +72,11 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._part = self._atomic.__enter__()
-        self._part.mkdir()
+        try:
+            self._part.mkdir()
+        except OSError as problem:
+            self._atomic.__exit__(type(problem), problem, problem.__traceback__)
+            raise
         return self
 
     def __exit__(
@@ -167,9 +172,13 @@ class ShardWriter:
             self._env.close()
 
     def _unwritable(self, problem: lmdb.Error) -> OutputError:
-        return OutputError(
-            self._folder, f"the shard cannot be written ({problem})", "free space on the disk, then run again"
-        )
+        # A write that the disk takes half of is an "Input/output error" to LMDB: the space left tells.
+        if shutil.disk_usage(self._part).free < _BATCH_BYTES:
+            return OutputError(
+                self._folder, "the disk is full", "free space or choose another --directory, then run again"
+            )
+        what = f"the shard cannot be written ({problem})"
+        return OutputError(self._folder, what, "free space on the disk, or have it checked, then run again")
 
 
 def _whole_pages(size: int) -> int:
