@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,6 +28,23 @@ def test_what_goes_in_comes_out(image, genes):
     np.testing.assert_array_equal(record.gene_index, index)
     np.testing.assert_array_equal(record.gene_count, count)
     assert (record.image.dtype, record.gene_index.dtype, record.gene_count.dtype) == (np.uint8, np.uint16, np.int32)
+
+
+def test_threads_do_not_disturb_each_other():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 60, (1, side, side), dtype=np.uint8) for side in rng.integers(20, 120, 400)]
+    none = np.empty(0, np.uint16)
+    alone = [encode(image, none, none) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda image: encode(image, none, none), images)) == alone
+        for image, record in zip(images, pool.map(decode, alone), strict=True):
+            np.testing.assert_array_equal(record.image, image)
+
+
+def test_a_crop_with_neighbours_alike_is_a_third_smaller_than_its_pixels():
+    noise = np.random.default_rng(0).integers(0, 16, (1, 60, 60))
+    image = (np.add.outer(np.arange(60), np.arange(60)) + noise).astype(np.uint8)
+    assert len(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16))) < image.size * 2 / 3
 
 
 def test_arrays_are_writable_and_own_their_memory():
