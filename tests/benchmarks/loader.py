@@ -61,7 +61,7 @@ def _genes(bench: Bench, folder: Path) -> Gate:
     )
     return Gate(
         "dense genes, random batches, one process",
-        "cells/s",
+        "cells/CPU s",
         rates["ours"],
         rates["reference"],
         5.0,
@@ -125,10 +125,11 @@ def _rate(loader: Iterable, n_batches: int, name: str, cpu: dict[str, float]) ->
 
 
 def _pass(batches: Iterable) -> float:
-    n, start = 0, time.perf_counter()
+    """Return samples a CPU second: one process that waits for nothing, so what others run on the machine is left out."""
+    n, start = 0, time.process_time()
     for genes in batches:
         n += len(genes)
-    return n / (time.perf_counter() - start)
+    return n / (time.process_time() - start)
 
 
 def _cpu_s() -> float:

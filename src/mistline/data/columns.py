@@ -20,17 +20,17 @@ class Columns:
 
     Args:
         tables: one a slide.
-        split: position in `SPLITS` of the records wanted; None for all.
+        rows: of each slide, the rows wanted, ascending.
 
     Attributes:
         tables: as given.
         ends: [slides] one past the last record of each slide.
-        rows: of each slide, [n] rows of its table, which are keys of its shards.
+        rows: as given; they are keys of the shards.
     """
 
-    def __init__(self, tables: Sequence[SlideTable], split: int | None) -> None:
+    def __init__(self, tables: Sequence[SlideTable], rows: Sequence[NDArray[np.int32]]) -> None:
         self.tables = tables
-        self.rows = [_rows_of(table, split) for table in tables]
+        self.rows = rows
         self.ends = np.cumsum([len(rows) for rows in self.rows], dtype=np.int64)
         self._labels = sorted({name for table in tables for name in table.labels})
 
@@ -122,9 +122,3 @@ def parts(slide: NDArray[np.int64]) -> list[tuple[int, Any]]:
     if (slide == first).all():
         return [(first, slice(None))]
     return [(number, np.flatnonzero(slide == number)) for number in np.unique(slide).tolist()]
-
-
-def _rows_of(table: SlideTable, split: int | None) -> NDArray[np.int32]:
-    if split is None:
-        return np.arange(len(table), dtype=np.int32)
-    return np.flatnonzero(table.split == split).astype(np.int32)

@@ -48,7 +48,8 @@ def open_dataset(
             images later); None for no images. With `context`, a mapping may say it for each scale.
         genes: sparse (index, count) pairs, dense rows over the vocabulary, or None for no genes; or a mapping.
         slides: names of slides to read, in their order; None for all.
-        images: `morphology`, or `he` for the registered H&E (red, green, blue).
+        images: `morphology`, or `he` for the registered H&E (red, green, blue); records beyond its border are left
+            out, and logged.
         context: coarser scales whose tile around each record comes with it, such as ("niche", "region").
         scratch: a folder on this node's own disk that the shards are copied to first; None reads them in place.
 
@@ -101,7 +102,7 @@ class MistDataset(Dataset[Sample]):
         copies = {} if view.scratch is None else stage(_needed(manifest, view), view.scratch)
         self._reader = ScaleReader(manifest, view, self.genes, copies)
         self._around = {
-            around.scale: Around(self._reader.columns, ScaleReader(manifest, around, self.genes, copies))
+            around.scale: Around(self._reader.columns, ScaleReader(manifest, around, self.genes, copies, complete=True))
             for around in view.context
         }
 

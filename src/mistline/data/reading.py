@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from mistline.data.genes import GeneTable
 from mistline.data.ragged import Ragged
 from mistline.data.records import GenePlaces, Pile
 from mistline.data.sample import Batch, Context
-from mistline.data.tables import SPLITS, read_slide
+from mistline.data.tables import SPLITS, SlideTable, read_slide
 from mistline.data.view import View
 from mistline.store.codec import gene_rows
 from mistline.store.manifest import Manifest
 from mistline.store.reader import ShardReader
+
+logger = logging.getLogger("mistline.data")
 
 Place = NDArray[np.int64]
 Wanted = list[Any] | None
@@ -36,17 +39,21 @@ class ScaleReader:
         view: scale, split and what of each record.
         genes: the vocabulary.
         copies: shard folder -> its copy on this node's disk; empty for none.
+        complete: take every record, also one that the H&E does not show.
 
     Attributes:
         view: as given.
         columns: what is known of the records besides their shards.
     """
 
-    def __init__(self, manifest: Manifest, view: View, genes: GeneTable, copies: Mapping[Path, Path]) -> None:
+    def __init__(
+        self, manifest: Manifest, view: View, genes: GeneTable, copies: Mapping[Path, Path], complete: bool = False
+    ) -> None:
         self.view = view
         slides = view.slides or tuple(manifest.slides)
-        split = None if view.split is None else SPLITS.index(view.split)
-        self.columns = Columns([read_slide(manifest, slide, view.scale) for slide in slides], split)
+        of_he = view.images == "he" and not complete
+        tables = [read_slide(manifest, slide, view.scale, of_he) for slide in slides]
+        self.columns = Columns(tables, [_rows(table, view.split) for table in tables])
         self._n_channels = len(view.channels(manifest))
         self._places = GenePlaces([genes.measured[slide] for slide in slides])
         self._folders = [
@@ -74,7 +81,8 @@ class ScaleReader:
             keys = row[here].tolist()
             places = here.tolist()
             for folder, wanted in self._reads(number, images, genes):
-                for place, record in zip(places, self._reader(number, folder).packed(keys), strict=True):
+                pixels = any(target is images for target in wanted)
+                for place, record in zip(places, self._reader(number, folder).packed(keys, pixels), strict=True):
                     for target in wanted:
                         target[place] = record
         rows = None if genes is None else gene_rows(genes)
@@ -161,3 +169,14 @@ class Around:
             index[at] = first + self._tile[number][row[at]]
         tiles, which = np.unique(index, return_inverse=True)
         return self.reader.pile(tiles, *self.reader.columns.place(tiles)), which
+
+
+def _rows(table: SlideTable, split: str | None) -> NDArray[np.int32]:
+    """Return the rows that a view reads: of its split, and shown by the H&E where that is read."""
+    wanted = np.ones(len(table), dtype=bool) if split is None else table.split == SPLITS.index(split)
+    if table.shown is not None:
+        beyond = int((wanted & ~table.shown).sum())
+        if beyond:
+            logger.info("slide %s: %d records lie beyond the H&E and are left out", table.slide, beyond)
+        wanted = wanted & table.shown
+    return np.flatnonzero(wanted).astype(np.int32)

@@ -1,11 +1,12 @@
 """One record: an image and a sparse gene row in one byte string, checked and losslessly compressed.
 
-    header   magic, version, wide counts?, channels, height, width, genes, compressed image bytes, crc32
-    image    uint8 [C, H, W] as differences of neighbouring bytes, in one zstd frame
+    header   magic, version, wide counts?, channels, height, width, genes, compressed image bytes, two crc32
     genes    u16 [n] index into the slide's gene order
     counts   u16 [n], or u32 [n] where a sum exceeds 65,535
+    image    uint8 [C, H, W] as differences of neighbouring bytes, in one zstd frame
 
-All numbers are little-endian; the crc32 covers everything but itself.
+All numbers are little-endian. The first crc32 covers header, genes and counts, the second the image: who reads genes
+alone does not touch the image, which is most of a record.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from numpy.typing import NDArray
 from mistline.core.errors import InputError
 
 MAGIC = b"MIST"
-VERSION = 2
+VERSION = 3
 MAX_GENES = 2**16
 _FIELDS = struct.Struct("<4sBBHHHII")
-_CRC = struct.Struct("<I")
-_HEADER = struct.Struct(_FIELDS.format + "I")
-_HEADER_BYTES = _FIELDS.size + _CRC.size
+_CRCS = struct.Struct("<II")
+_HEADER = struct.Struct(_FIELDS.format + "II")
 # Neighbouring pixels differ by little, and differences of noisy pixels hold no repeats worth a search: nearly all of
 # the gain is zstd's entropy coder, so the search table is the smallest there is (decision 7 has the figures).
 _PARAMETERS = zstandard.ZstdCompressionParameters(
@@ -96,8 +96,8 @@ def encode(
     index = gene_index.astype(_U2, copy=False).tobytes()
     count = gene_count.astype(_U4 if wide else _U2, copy=False).tobytes()
     fields = _FIELDS.pack(MAGIC, VERSION, wide, *image.shape, gene_index.size, len(pixels))
-    crc = zlib.crc32(count, zlib.crc32(index, zlib.crc32(pixels, zlib.crc32(fields))))
-    return b"".join((fields, _CRC.pack(crc), pixels, index, count))
+    crc = zlib.crc32(count, zlib.crc32(index, zlib.crc32(fields)))
+    return b"".join((fields, _CRCS.pack(crc, zlib.crc32(pixels)), index, count, pixels))
 
 
 class Packed(NamedTuple):
@@ -105,15 +105,15 @@ class Packed(NamedTuple):
 
     Attributes:
         shape: C, H, W of the image.
-        pixels: the compressed image.
         wide: whether counts have four bytes.
         genes: indices, then counts.
+        pixels: the compressed image.
     """
 
     shape: tuple[int, int, int]
-    pixels: memoryview
     wide: int
     genes: memoryview
+    pixels: memoryview
 
     def image(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Return the image [C, H, W]; written into `out` [C * H * W] where that is given."""
@@ -141,26 +141,29 @@ class GeneRows:
     length: NDArray[np.int64]
 
 
-def unpack(data: bytes | memoryview, where: str = "record") -> Packed:
+def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True) -> Packed:
     """Check a record's bytes, as `decode` does, and leave them compressed.
 
     Args:
         data: what `encode` returned.
         where: how to name the record in an error, such as `shards/cell/0000.lmdb, key 17`.
+        pixels: check the image too; without, it must not be used.
 
     Raises:
         InputError: the bytes are damaged, or no record of this version.
     """
     view = memoryview(data)
-    if len(view) < _HEADER_BYTES or view[:4] != MAGIC:
+    if len(view) < _HEADER.size or view[:4] != MAGIC:
         raise _damaged(where, "not a record of this program")
-    _, version, wide, channels, height, width, _, n_bytes, crc = _HEADER.unpack_from(view)
+    _, version, wide, channels, height, width, n_genes, n_bytes, crc, pixel_crc = _HEADER.unpack_from(view)
     if version != VERSION:
         raise _damaged(where, f"a record of format {version}, this program reads format {VERSION}")
-    if zlib.crc32(view[_HEADER_BYTES:], zlib.crc32(view[: _FIELDS.size])) != crc:
+    end = _HEADER.size + n_genes * (6 if wide else 4)
+    genes, image = view[_HEADER.size : end], view[end:]
+    sound = zlib.crc32(genes, zlib.crc32(view[: _FIELDS.size])) == crc and len(image) == n_bytes
+    if not sound or (pixels and zlib.crc32(image) != pixel_crc):
         raise _damaged(where, "its checksum does not fit its bytes")
-    end = _HEADER_BYTES + n_bytes
-    return Packed((channels, height, width), view[_HEADER_BYTES:end], wide, view[end:])
+    return Packed((channels, height, width), wide, genes, image)
 
 
 def decode(data: bytes | memoryview, where: str = "record") -> Record:

@@ -67,11 +67,12 @@ class ShardReader:
         """
         return self.packed([key])[0].record()
 
-    def packed(self, keys: Sequence[int]) -> list[Packed]:
+    def packed(self, keys: Sequence[int], pixels: bool = True) -> list[Packed]:
         """Read and check several records, in the order asked for; ascending keys are read fastest.
 
         Args:
             keys: of the records.
+            pixels: see `codec.unpack`.
 
         Raises:
             IndexError: no such key.
@@ -81,7 +82,7 @@ class ShardReader:
         for key in keys:
             view = self._view(key)
             try:
-                found.append(unpack(view))
+                found.append(unpack(view, "", pixels))
             except InputError as error:  # named here: spelling a path for each record would cost as much as reading it
                 raise InputError(self._where(key), error.what, error.remedy) from None
         return found
