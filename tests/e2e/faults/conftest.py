@@ -33,7 +33,7 @@ Row = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = Runner(tmp_path_factory.mktemp("output"), DATASET_RULES)
+    runner = Runner(tmp_path_factory.mktemp("output"), [*DATASET_RULES, "doctor"])
     yield runner
     runner.close()
 

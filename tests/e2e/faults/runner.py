@@ -85,6 +85,8 @@ class Runner:
         """
         outputs = [self._scratch / f"{self._number + number}.txt" for number in range(len(commands))]
         self._number += len(commands)
+        for output in outputs:
+            output.touch()  # a command may be killed before it has opened it
         order = [
             {"words": [str(word) for word in words], "cwd": str(cwd), "output": str(output), **confined}
             for words, output in zip(commands, outputs, strict=True)
