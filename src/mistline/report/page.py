@@ -15,7 +15,7 @@ from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import OutputError
 from mistline.core.log import progress
-from mistline.report import cohort, metacells, origins
+from mistline.report import cohort, histology, metacells, origins
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.plots import scores as score_plots
@@ -94,6 +94,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         seed: the run's seed.
     """
     n_pictures = len(gathered.slides) * (_MAPS_A_SLIDE + len(gathered.scales))
+    n_pictures += histology.PICTURES * sum(slide.he is not None for slide in gathered.slides)
     budget = int(BUDGET_BYTES * _TISSUE_SHARE / n_pictures)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
     level = min(gathered.quality["levels"])
@@ -104,7 +105,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
     context = _Context()
     _overview(context, gathered)
     _dataset(context, gathered)
-    _slides(context, gathered, views, level)
+    _slides(context, gathered, views, level, album)
     _metacells(context, gathered, views, album)
     _tasks(context, gathered, album)
     _provenance(context, gathered)
@@ -207,15 +208,19 @@ def _dataset(context: _Context, gathered: Gathered) -> None:
     context.values |= {"splits_sentence": cohort.splits_sentence(splits), "leak": cohort.leak_notice(splits)}
 
 
-def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], level: str) -> None:
+def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], level: str, album: Album) -> None:
     slides = gathered.slides
     context.table("qc_table", cohort.qc_table(slides, {view.name: view.medians for view in views}))
     context.table("controls_table", cohort.controls_table(slides))
     context.table("exclusions_table", cohort.exclusions_table(slides))
     context.table("joins_table", cohort.joins_table(slides))
     context.table("problems_table", cohort.problems_table(slides))
+    he_table = histology.he_table(slides)
+    context.tables += [he_table] if he_table.rows else []
     context.values |= {
         "slides": views,
+        "he_table": he_table,
+        "he": {slide.name: histology.view_he(slide, album) for slide in slides},
         "level": level,
         "exclusions_sentence": cohort.exclusions_sentence(slides),
     }

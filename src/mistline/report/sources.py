@@ -36,6 +36,7 @@ class SlideSource:
         splits_file: which split each cell is in.
         bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells.
         tiles: grid scale -> stored tiles.
+        he: contents of he/image.json; None where the slide has no H&E.
     """
 
     name: str
@@ -48,6 +49,7 @@ class SlideSource:
     image: Mapping[str, Any]
     cells: Mapping[str, Any]
     tiles: Mapping[str, int]
+    he: Mapping[str, Any] | None = None
 
     @property
     def pixel_size_um(self) -> float:
@@ -68,13 +70,13 @@ class SlideSource:
         return self.folder / "shards" / f"{scale}.parquet"
 
 
-def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: Sequence[str]) -> SlideSource:
+def open_slide(root: Path, splits: Path, entry: Mapping[str, Any], grid_scales: Sequence[str]) -> SlideSource:
     """Read the summaries of one slide.
 
     Args:
         root: the result folder.
         splits: the folder of split files.
-        entry: slide, donor, tissue and disease.
+        entry: slide, donor, tissue and disease, and `he` where it has an H&E.
         grid_scales: names of the grid scales.
 
     Raises:
@@ -100,6 +102,7 @@ def open_slide(root: Path, splits: Path, entry: Mapping[str, str], grid_scales: 
         image=read_json(folder / "image.json"),
         cells=cells,
         tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
+        he=read_json(folder / "he" / "image.json") if entry.get("he") else None,
     )
 
 
