@@ -108,12 +108,14 @@ class Packed(NamedTuple):
         wide: whether counts have four bytes.
         genes: indices, then counts.
         pixels: the compressed image.
+        owner: what must live as long as that memory.
     """
 
     shape: tuple[int, int, int]
     wide: int
     genes: memoryview
     pixels: memoryview
+    owner: object = None
 
     def image(self, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Return the image [C, H, W]; written into `out` [C * H * W] where that is given."""
@@ -141,13 +143,14 @@ class GeneRows:
     length: NDArray[np.int64]
 
 
-def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True) -> Packed:
+def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True, owner: object = None) -> Packed:
     """Check a record's bytes, as `decode` does, and leave them compressed.
 
     Args:
         data: what `encode` returned.
         where: how to name the record in an error, such as `shards/cell/0000.lmdb, key 17`.
         pixels: check the image too; without, it must not be used.
+        owner: see `Packed`; not needed for bytes.
 
     Raises:
         InputError: the bytes are damaged, or no record of this version.
@@ -163,7 +166,7 @@ def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True)
     sound = zlib.crc32(genes, zlib.crc32(view[: _FIELDS.size])) == crc and len(image) == n_bytes
     if not sound or (pixels and zlib.crc32(image) != pixel_crc):
         raise _damaged(where, "its checksum does not fit its bytes")
-    return Packed((channels, height, width), wide, genes, image)
+    return Packed((channels, height, width), wide, genes, image, owner)
 
 
 def decode(data: bytes | memoryview, where: str = "record") -> Record:

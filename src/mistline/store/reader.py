@@ -82,7 +82,7 @@ class ShardReader:
         for key in keys:
             view = self._view(key)
             try:
-                found.append(unpack(view, "", pixels))
+                found.append(unpack(view, "", pixels, self._files))
             except InputError as error:  # named here: spelling a path for each record would cost as much as reading it
                 raise InputError(self._where(key), error.what, error.remedy) from None
         return found
