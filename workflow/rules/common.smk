@@ -124,8 +124,9 @@ def shown_embeddings(wildcards):
 
 
 def he_image(wildcards):
-    has_he = getattr(SLIDE[wildcards.slide], "he_image", None)
-    return f"results/slides/{wildcards.slide}/he/image.ome.zarr" if has_he else []
+    if not SLIDE[wildcards.slide].he_image:
+        return []
+    return f"results/slides/{wildcards.slide}/he/image.ome.zarr"
 
 
 def he_option(wildcards, input):
