@@ -125,7 +125,7 @@ def _rate(loader: Iterable, n_batches: int, name: str, cpu: dict[str, float]) ->
 
 
 def _pass(batches: Iterable) -> float:
-    """Return samples a CPU second: one process that waits for nothing, so what others run on the machine is left out."""
+    """Return samples a CPU second: of one process that waits for nothing, whatever else the machine does."""
     n, start = 0, time.process_time()
     for genes in batches:
         n += len(genes)

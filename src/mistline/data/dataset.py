@@ -18,12 +18,10 @@ from mistline.data.loader import Loader
 from mistline.data.order import Order, Plan
 from mistline.data.reading import Around, ScaleReader
 from mistline.data.sample import Batch, Context, Sample
-from mistline.data.staging import Stored, stage
+from mistline.data.staging import stage
 from mistline.data.transport import Allocate, Arrays, private
 from mistline.data.view import GeneForm, Images, ImageSize, Split, View, check, of_scale
 from mistline.store.manifest import Manifest, read_manifest
-
-_RUN_BYTES = 2**20  # of `block="auto"`: long enough that finding a run costs little beside reading it
 
 
 def open_dataset(
@@ -99,7 +97,7 @@ class MistDataset(Dataset[Sample]):
         self.channels = view.channels(manifest)
         names = list(manifest.slides)
         self.genes: GeneTable = read_genes(manifest.locate(manifest.content["genes"]["path"]), names)
-        copies = {} if view.scratch is None else stage(_needed(manifest, view), view.scratch)
+        copies = {} if view.scratch is None else stage(view.folders(manifest), view.scratch)
         self._reader = ScaleReader(manifest, view, self.genes, copies)
         self._around = {
             around.scale: Around(self._reader.columns, ScaleReader(manifest, around, self.genes, copies, complete=True))
@@ -203,25 +201,10 @@ class MistDataset(Dataset[Sample]):
         Raises:
             ValueError: an argument is out of range.
         """
-        length = self._run_length() if block == "auto" else block
+        length = self.view.run_length(self.manifest) if block == "auto" else block
         plan = Plan(batch_size, shuffle, seed, length, rank, world, even)
         ends = self._reader.stretches() if shuffle and length > 1 else [len(self)]
         return Loader(self, Order(ends, plan, epoch, start), num_workers)
-
-    def _run_length(self) -> int:
-        """Return how many records have about 1 MiB; of the dataset alone, so that an order is the same everywhere."""
-        slides = self.view.slides or tuple(self.manifest.slides)
-        plain = View(self.view.scale)
-        n_bytes = sum(plain.shards(self.manifest, slide)["images"].n_bytes for slide in slides)
-        n_records = sum(len(table) for table in self._reader.columns.tables)
-        return max(1, round(_RUN_BYTES * n_records / max(n_bytes, 1)))
-
-
-def _needed(manifest: Manifest, view: View) -> list[Stored]:
-    """Return every shard folder that a view reads, each once."""
-    slides = view.slides or tuple(manifest.slides)
-    every = [of for part in (view, *view.context) for slide in slides for of in part.shards(manifest, slide).values()]
-    return list({folder.path: folder for folder in every}.values())
 
 
 def _reopen(path: Path, version: str, view: View) -> MistDataset:

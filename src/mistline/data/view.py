@@ -18,6 +18,7 @@ ImageSize = int | Literal["native"] | None
 GeneForm = Literal["sparse", "dense"] | None
 Images = Literal["morphology", "he"]
 
+_RUN_BYTES = 2**20  # of `block="auto"`: long enough that finding a run costs little beside reading it
 HE_CHANNELS = ("red", "green", "blue")
 
 
@@ -53,6 +54,20 @@ class View:
         if self.genes is not None:
             found["genes"] = _stored(manifest, plain)
         return found
+
+    def folders(self, manifest: Manifest) -> list[Stored]:
+        """Return every shard folder that is read, those of `context` too, each once."""
+        found = {}
+        for part in (self, *self.context):
+            for slide in self.slides or manifest.slides:
+                found |= {folder.path: folder for folder in part.shards(manifest, slide).values()}
+        return list(found.values())
+
+    def run_length(self, manifest: Manifest) -> int:
+        """Return how many records have about 1 MiB; of the dataset alone, so that an order is the same everywhere."""
+        here = [manifest.slides[slide]["scales"][self.scale] for slide in self.slides or manifest.slides]
+        n_bytes = sum(_stored(manifest, entry).n_bytes for entry in here)
+        return max(1, round(_RUN_BYTES * sum(entry["records"] for entry in here) / max(n_bytes, 1)))
 
 
 def of_scale(

@@ -10,8 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mistline.core.errors import InputError
-from mistline.data import Loader, as_is, open_dataset
-from mistline.data import dataset as dataset_module
+from mistline.data import Loader, as_is, open_dataset, view
 from mistline.data.order import Order, Plan
 from mistline.store.codec import encode
 from mistline.store.shard import ShardWriter
@@ -61,7 +60,7 @@ def test_blocks_of_their_own_accord_are_runs_of_a_mebibyte(sealed, monkeypatch):
     dataset = open_dataset(sealed, image_size=8)
     files = list(sealed.glob("slides/*/shards/cell/*"))
     mean = sum(path.stat().st_size for path in files) / 480
-    monkeypatch.setattr(dataset_module, "_RUN_BYTES", 20 * mean)
+    monkeypatch.setattr(view, "_RUN_BYTES", 20 * mean)
     expected = list(dataset.loader(64, shuffle=True, block=20).order)
     assert list(dataset.loader(64, shuffle=True, block="auto").order) == expected
 

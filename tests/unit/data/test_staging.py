@@ -39,7 +39,7 @@ def _overwrite(path: Path, data: bytes) -> None:
 
 
 def test_records_read_from_scratch_are_the_same(sealed, tmp_path):
-    scratch = tmp_path / "lokal scrätch"
+    scratch = tmp_path / "local scrätch"
     plain = open_dataset(sealed, image_size=10, context=["niche"])
     staged = open_dataset(sealed, image_size=10, context=["niche"], scratch=scratch)
     wanted = [0, 300, 479]
