@@ -2,14 +2,12 @@
 
 The square holds the polygon's bounding box, is centred on it to the pixel, and is zero-padded where it leaves
 the image. Cells come in the order of cells.parquet, that is by 1,024-px block, so that going through the table
-once goes down the slide once: the image is held a few bands of rows at a time.
+once goes down the slide once: of the image, one row of blocks and its borders are held at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,14 @@ from mistline.core.geometry import tile_of, um_to_px
 from mistline.core.log import progress
 from mistline.mist.expression import CountsFile, totals_of
 from mistline.mist.pyramid import RowWindow
+from mistline.mist.workers import workers
 from mistline.store.codec import MAX_GENES, encode
 from mistline.store.shard import ShardWriter
 
-_GROUP_CELLS = 4096  # cells whose rows of the image and of the counts are read at a time
+_BLOCK_PX = 1024
+_GROUP_CELLS = 4096  # cells of one row of blocks whose counts are read at a time
 _PIECE_CELLS = 256  # cells a thread takes at a time
+COLUMNS = ("cell_id", "x_um", "y_um", "x_min_um", "x_max_um", "y_min_um", "y_max_um", "n_counts", "n_genes")
 _ROUNDING_PX = 1e-6  # micrometres divided by the pixel size: a vertex on a pixel's edge stays on it
 
 
@@ -90,12 +91,15 @@ def tile_names(tiles: NDArray[np.integer[Any]]) -> list[str]:
     return [f"{row}_{column}" for row, column in tiles.tolist()]
 
 
-def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: ShardWriter, threads: int) -> None:
+def cut(
+    image: RowWindow, index: pd.DataFrame, pixel_size_um: float, counts: CountsFile, writer: ShardWriter, threads: int
+) -> None:
     """Cut every cell's square and append it with its genes to the shards; key = row of the index.
 
     Args:
         image: the slide's 8-bit image.
         index: what `index_of` returned.
+        pixel_size_um: micrometres a pixel.
         counts: rows in the order of the index.
         writer: takes the records.
         threads: pieces compressed at a time; the bytes do not depend on it.
@@ -105,14 +109,13 @@ def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: Shard
     """
     corners = index[["row_px", "col_px", "side_px"]].to_numpy()
     _refuse_outside(image, index, corners)
-    starts = range(0, len(index), _GROUP_CELLS)
-    first = np.maximum(np.minimum.reduceat(corners[:, 0], starts), 0)
-    end = np.minimum(np.maximum.reduceat(corners[:, 0] + corners[:, 2], starts), image.n_rows)
+    bounds = _bounds(index, pixel_size_um)
+    first = np.maximum(np.minimum.reduceat(corners[:, 0], bounds[:-1]), 0)
+    end = np.minimum(np.maximum.reduceat(corners[:, 0] + corners[:, 2], bounds[:-1]), image.n_rows)
     first = np.minimum.accumulate(first[::-1])[::-1]  # rows a later group needs stay in the window
     with workers(threads) as each:
-        for number in progress(range(len(starts)), "cut crops"):
-            rows = slice(starts[number], min(starts[number] + _GROUP_CELLS, len(index)))
-            top = int(first[number])
+        for number in progress(range(len(first)), "cut crops"):
+            rows, top = slice(*bounds[number : number + 2]), int(first[number])
             window = image.rows(top, int(end[number]))
             genes = counts.rows(rows.start, rows.stop)
             _require_same_counts(index.iloc[rows], genes, counts.path)
@@ -121,14 +124,10 @@ def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: Shard
                     writer.put(record)
 
 
-@contextmanager
-def workers(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Yield a `map` over threads; one thread is the caller's own, which saves it the waiting for another."""
-    if threads <= 1:
-        yield map
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        yield pool.map
+def _bounds(index: pd.DataFrame, pixel_size_um: float) -> list[int]:
+    """Return where groups of cells begin, and the number of cells; none reaches over a row of blocks."""
+    block = tile_of(um_to_px(index[["x_um", "y_um"]].to_numpy(), pixel_size_um), _BLOCK_PX)[:, 0]
+    return sorted({*range(0, len(index), _GROUP_CELLS), *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(index)})
 
 
 def square(window: NDArray[np.uint8], row: int, column: int, side: int) -> NDArray[np.uint8]:

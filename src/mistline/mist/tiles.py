@@ -19,9 +19,10 @@ from scipy import sparse
 from mistline.config.scales import Scale
 from mistline.core.geometry import px_to_um, tile_of, um_to_px
 from mistline.core.log import progress
-from mistline.mist.crops import narrow, square, tile_names, workers
+from mistline.mist.crops import narrow, square, tile_names
 from mistline.mist.expression import CountsFile
 from mistline.mist.pyramid import RowWindow
+from mistline.mist.workers import workers
 from mistline.store.codec import encode
 from mistline.store.shard import ShardWriter
 

@@ -38,7 +38,7 @@ def run(
     settings = load_section(Crops, params, "crops")
     all_scales = load_scales(scales)
     pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
-    table = read_parquet(cells, made_by="read_cells for this slide")
+    table = read_parquet(cells, crops.COLUMNS, made_by="read_cells for this slide")
     squares = crops.boxes(table, pixel_size_um, settings)
     described = crops.index_of(table, squares, pixel_size_um, all_scales, slide, donor)
     with CountsFile(counts) as rows:
@@ -46,7 +46,7 @@ def run(
         window = RowWindow(image)
         expected = crops.expected_bytes(described, window.n_channels)
         with ShardWriter(shards, expected, shard_gb) as writer:
-            crops.cut(window, described, rows, writer, threads)
+            crops.cut(window, described, pixel_size_um, rows, writer, threads)
     write_parquet(index, described)
     record(
         "cut_crops",
