@@ -58,11 +58,13 @@ class Run:
 
     words: tuple[str, ...]
     log: Path
+    variables: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] = field(init=False)
     jobs: dict[int, Job] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "SLURM_"))}
+        environment |= self.variables
         command = [sys.executable, "-m", "snakemake", *self.words]
         with open(self.log, "wb") as stream:
             self.process = subprocess.Popen(

@@ -65,8 +65,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
     logs = tmp_path_factory.mktemp("logs")
     runs: list[Run] = []
 
-    def begin(folder: Path, *words: str) -> Run:
-        run = Run(("--profile", "slurm", *options(folder), *words), logs / f"{len(runs)}.log")
+    def begin(folder: Path, *words: str, **variables: str) -> Run:
+        run = Run(("--profile", "slurm", *options(folder), *words), logs / f"{len(runs)}.log", variables)
         runs.append(run)
         return run
 
@@ -86,9 +86,15 @@ def here(bundles: Path, tmp_path_factory: pytest.TempPathFactory, snakemake: Sna
 
 
 @pytest.fixture(scope="session")
-def there(bundles: Path, start: Start) -> Run:
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stands for the own disk of a node."""
+    return tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="session")
+def there(bundles: Path, scratch: Path, start: Start) -> Run:
     """`snakemake --profile slurm all`, ended; read its folder (`bundles`), do not write it."""
-    run = start(bundles, "all")
+    run = start(bundles, "all", MISTLINE_SCRATCH=str(scratch))
     assert run.finish() == 0, run.output
     return run
 

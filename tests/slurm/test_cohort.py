@@ -58,6 +58,11 @@ def test_gpu_jobs_see_the_device_slurm_gives_them(there: Run, bundles: Path) -> 
         assert re.search(r"CUDA_VISIBLE_DEVICES=\d", path.read_text()), path
 
 
+def test_jobs_copy_shards_to_the_disk_of_their_node_when_told(there: Run, scratch: Path) -> None:
+    """The variable reaches the jobs from the shell that Snakemake was started in."""
+    assert list(scratch.rglob("*.lmdb"))
+
+
 def test_what_the_cluster_finished_is_finished_here(there: Run, bundles: Path, snakemake: Snakemake) -> None:
     run = snakemake("--dry-run", *options(bundles), "all")
     assert "Nothing to be done" in run.stdout + run.stderr

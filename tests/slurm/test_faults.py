@@ -60,19 +60,23 @@ def test_a_cancelled_job_is_reported_and_a_rerun_finishes(unfinished: Path, bund
 def test_a_killed_snakemake_leaves_jobs_that_can_be_ended_and_a_folder_that_can_be_unlocked(
     unfinished: Path, bundles: Path, start: Start, snakemake: Snakemake
 ) -> None:
-    run = start(unfinished, "dataset")
+    target = "results/slides/toy1/shards/cell.parquet"
+    run = start(unfinished, target)
     job = run.running("cut_crops")
     os.killpg(run.process.pid, signal.SIGKILL)
     run.process.wait()
     run.look()
     assert run.jobs[job.number].state == "RUNNING"
-    locked = snakemake("--profile", "slurm", *options(unfinished), "dataset")
+    locked = snakemake("--profile", "slurm", *options(unfinished), target)
     assert locked.returncode != 0
     assert "--unlock" in locked.stdout + locked.stderr
 
     ask("scancel", f"--name={run.name}")
-    run_unlock = snakemake("--profile", "slurm", *options(unfinished), "--unlock")
-    assert run_unlock.returncode == 0, run_unlock.stderr
-    rerun = start(unfinished, "dataset")
+    unlocked = snakemake("--profile", "slurm", *options(unfinished), "--unlock")
+    assert unlocked.returncode == 0, unlocked.stderr
+    rerun = start(unfinished, target)
     assert rerun.finish() == 0, rerun.output
-    assert dataset_hashes(unfinished) == dataset_hashes(bundles)
+    before = dataset_hashes(bundles)
+    after = dataset_hashes(unfinished)
+    assert after == {path: before[path] for path in after}
+    assert target in after
