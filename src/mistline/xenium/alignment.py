@@ -5,7 +5,7 @@ What the files mean was looked up, since their direction cannot be seen in them:
 - The matrix (`*_imagealignment.csv` or `matrix.csv`: three rows of three numbers, no header) takes a point (x, y) of
   the H&E in its full-resolution pixels to full-resolution pixels of the DAPI image: 10x Genomics, "How can I convert
   coordinates between H&E image and Xenium data?", knowledge base article 35386990499853, which computes x' = m00 x +
-  m01 y + m02. spatialdata-io and Giotto (`read10xAffineImage`) read it the same way.
+  m01 y + m02. spatialdata-io uses it so, as an affine from (x, y) to (x, y).
 - The keypoints (columns fixedX, fixedY, alignmentX, alignmentY) are pairs of landmarks: "fixed" in pixels of the
   DAPI image, "alignment" in pixels of the image that is to be aligned. Some public data sets carry them under the
   name of the matrix, so the content decides, never the name.
