@@ -16,10 +16,10 @@ rule register_he:
         "results/logs/register_he/{slide}.log",
     benchmark:
         "results/benchmarks/register_he/{slide}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     wildcard_constraints:
         slide="|".join(map(re.escape, HE_SLIDES)) or "(?!)",
+    conda:
+        "../../envs/environment.yaml"
     threads: 4
     resources:
         mem_mb=memory("register_he"),
@@ -44,10 +44,10 @@ rule cut_he:
         "results/logs/cut_he/{slide}.{scale}.log",
     benchmark:
         "results/benchmarks/cut_he/{slide}.{scale}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     wildcard_constraints:
         scale="|".join(SCALES),
+    conda:
+        "../../envs/environment.yaml"
     threads: 2
     resources:
         mem_mb=memory("cut_he"),
@@ -58,4 +58,3 @@ rule cut_he:
     shell:
         "python -m mistline cut-he --image {input.image} --index {input.index} --shards {output.shards}"
         " --params {params.section:q} --threads {threads} &> {log}"
-

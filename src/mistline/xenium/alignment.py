@@ -124,7 +124,7 @@ def _checked(path: Path, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         raise InputError(path, what, _EXPORT)
     stretch = np.linalg.svd(matrix[:2, :2], compute_uv=False)
     if stretch[1] < 1e-3 or stretch[0] > 1e3:
-        what = f"it stretches the image {stretch[0]:.3g} times along one axis and {round(stretch[1], 4):g} along the other"
+        what = f"it stretches the image by {stretch[0]:.3g} along one axis and {round(stretch[1], 4):g} along the other"
         raise InputError(path, what, "export it again: it takes H&E pixels to DAPI pixels, about 1 to 1")
     return matrix
 

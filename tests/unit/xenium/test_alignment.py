@@ -107,7 +107,7 @@ def transposed() -> str:
         ("1,0,0\n0,1\n", "neither numbers alone nor the columns fixedX"),
         ("a,b,c\n1,0,0\n0,1,0\n", "neither numbers alone nor the columns fixedX"),
         ("1,0,0\n0,nan,0\n0,0,1\n", "a number is missing or infinite"),
-        ("1,2,0\n2,4,0\n0,0,1\n", "it stretches the image 5 times along one axis and 0 along the other"),
+        ("1,2,0\n2,4,0\n0,0,1\n", "it stretches the image by 5 along one axis and 0 along the other"),
         ("\n", "it is empty"),
         (keypoints(spread(2)), "2 landmarks do not fix an affine"),
         (keypoints(np.array([[0, 0], [10, 10], [20, 20], [30, 30.0]])), "its landmarks lie on a line"),
