@@ -156,9 +156,11 @@ def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True,
         InputError: the bytes are damaged, or no record of this version.
     """
     view = memoryview(data)
-    if len(view) < _HEADER.size or view[:4] != MAGIC:
+    if len(view) < _HEADER.size:
         raise _damaged(where, "not a record of this program")
-    _, version, wide, channels, height, width, n_genes, n_bytes, crc, pixel_crc = _HEADER.unpack_from(view)
+    magic, version, wide, channels, height, width, n_genes, n_bytes, crc, pixel_crc = _HEADER.unpack_from(view)
+    if magic != MAGIC:
+        raise _damaged(where, "not a record of this program")
     if version != VERSION:
         raise _damaged(where, f"a record of format {version}, this program reads format {VERSION}")
     end = _HEADER.size + n_genes * (6 if wide else 4)

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakValueDictionary
 
 import lmdb
@@ -79,8 +79,7 @@ class ShardReader:
             InputError: a record is missing or damaged; names the shard and the key.
         """
         found = []
-        for key in keys:
-            view = self._view(key)
+        for key, view in zip(keys, self._views(keys), strict=True):
             try:
                 found.append(unpack(view, "", pixels, self._files))
             except InputError as error:  # named here: spelling a path for each record would cost as much as reading it
@@ -89,23 +88,26 @@ class ShardReader:
 
     def raw(self, key: int) -> bytes:
         """Read one record's bytes, unchecked."""
-        return bytes(self._view(key))
+        return bytes(self._views([key])[0])
 
     def _where(self, key: int) -> str:
         return f"{self.folder / self._names[bisect_right(self._ends, key)]}, key {key}"
 
-    def _view(self, key: int) -> memoryview:
-        if not 0 <= key < self._n:
-            raise IndexError(f"{self.folder}: no key {key}, the shards hold {self._n} records")
+    def _views(self, keys: Sequence[int]) -> list[memoryview]:
         if self._pid != os.getpid():
             self._open()
-        try:
-            value = self._gets[bisect_right(self._ends, key)](KEY.pack(key))
-        except lmdb.Error as error:
-            raise InputError(self._where(key), f"unreadable ({error})", _REMEDY) from error
-        if value is None:
-            raise InputError(self._where(key), "the record is missing", _REMEDY)
-        return cast("memoryview", value)
+        found = []
+        for key in keys:
+            if not 0 <= key < self._n:
+                raise IndexError(f"{self.folder}: no key {key}, the shards hold {self._n} records")
+            try:
+                value = self._gets[bisect_right(self._ends, key)](KEY.pack(key))
+            except lmdb.Error as error:
+                raise InputError(self._where(key), f"unreadable ({error})", _REMEDY) from error
+            if value is None:
+                raise InputError(self._where(key), "the record is missing", _REMEDY)
+            found.append(value)
+        return found
 
     def _open(self) -> None:
         with _LOCK:
