@@ -22,6 +22,7 @@ from zarr.errors import NodeNotFoundError
 from mistline.core.errors import InputError, ResourceError
 from mistline.export.raster import LabelRaster
 from mistline.export.table import CELLS, INSTANCE, REGION
+from mistline.mist.pyramid import Level
 
 _CHUNK_PX = 1024
 _RGB = {"red": "r", "green": "g", "blue": "b"}  # by these names viewers know a colour image
@@ -103,7 +104,7 @@ class Pyramid:
         path: the OME-Zarr.
 
     Attributes:
-        levels: arrays uint8 [C, Y, X], full resolution first.
+        levels: uint8 [C, Y, X], full resolution first.
         channels: their names.
 
     Raises:
@@ -115,7 +116,7 @@ class Pyramid:
         try:
             group = zarr.open_group(store=path, mode="r", zarr_format=3)
             described = group.attrs["ome"]
-            self.levels = [group[item["path"]] for item in described["multiscales"][0]["datasets"]]
+            self.levels = [Level(path, number) for number in range(len(described["multiscales"][0]["datasets"]))]
             self.channels = [str(item["label"]) for item in described["omero"]["channels"]]
         except (FileNotFoundError, NodeNotFoundError):
             raise InputError(path, "no such image", "run the stage that makes it for this slide") from None
@@ -128,11 +129,7 @@ class Pyramid:
         Raises:
             InputError: it is damaged.
         """
-        where = tuple(slice(*ends) for ends in block_info[None]["array-location"])
-        try:
-            return np.asarray(self.levels[level][where])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise InputError(self.path, f"level {level} is damaged ({error})", "make the image again") from error
+        return self.levels[level].read(*(slice(*ends) for ends in block_info[None]["array-location"]))
 
 
 def _image(name: str, pyramid: Pyramid, pixel_size_um: float) -> Any:

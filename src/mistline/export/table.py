@@ -35,6 +35,8 @@ def build_table(
         table = anndata.read_h5ad(counts)
     except FileNotFoundError:
         raise InputError(counts, "no such file", "run read_cells for this slide") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(counts, f"not a readable h5ad ({error})", "run read_cells for this slide again") from error
     require_same_cells(counts, table.obs_names.to_numpy(), cells)
     obs = cells.set_axis(pd.Index(cells["cell_id"].to_numpy(dtype=object)), axis=0)
     obs[INSTANCE] = np.arange(1, len(obs) + 1, dtype=np.int64)

@@ -22,12 +22,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from mistline.mist.he import Grid, Registered
 from mistline.mist.he_stain import haematoxylin
-from mistline.mist.pyramid import level_shapes
+from mistline.mist.pyramid import Level, level_shapes
 
 CLEAR_RATIO = 1.8  # of the highest correlation elsewhere; see above
 CLEAR_CORRELATION = 0.1  # the least that is called a fit: two unlike windows reach more, the mean of several does not
@@ -95,12 +94,12 @@ class Nuclei:
     """
 
     def __init__(self, image: Path, channel: int, pixel_size_um: float, yx_px: NDArray[np.float64]) -> None:
-        full = zarr.open_array(store=image, path="0", mode="r").shape[1:]
+        full = Level(image).shape[1:]
         level = 0
         while pixel_size_um * 2**level < _PX_UM and level + 1 < len(level_shapes(full)):
             level += 1
-        self._array, self._channel = zarr.open_array(store=image, path=str(level), mode="r"), channel
-        self.grid = Grid((int(self._array.shape[1]), int(self._array.shape[2])), (2.0**level, 2.0**level))
+        self._level, self._channel = Level(image, level), channel
+        self.grid = Grid(self._level.shape[1:], (2.0**level, 2.0**level))
         self.px_um = pixel_size_um * 2**level
         self.yx_px = yx_px / 2**level
         self.window = tuple(min(_WINDOW_PX, side) for side in self.grid.shape_px)
@@ -126,7 +125,7 @@ class Nuclei:
         """Return the inner part of a window."""
         row, column = (start + self.reach for start in corner)
         height, width = (side - 2 * self.reach for side in self.window)
-        return np.asarray(self._array[self._channel, row : row + height, column : column + width])
+        return self._level.read(self._channel, slice(row, row + height), slice(column, column + width))
 
 
 def measure(registered: Registered, nuclei: Nuclei, far_um: float, most: int = _MOST_WINDOWS) -> Fit | None:

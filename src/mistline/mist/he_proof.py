@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
 from numpy.typing import NDArray
 
 from mistline.config.scales import Scale
@@ -19,6 +18,7 @@ from mistline.core.files import read_json
 from mistline.mist.crops import square
 from mistline.mist.he import CHANNELS
 from mistline.mist.he_crops import squares_of
+from mistline.mist.pyramid import Level
 from mistline.mist.seal import SlideFiles
 from mistline.store.reader import ShardReader
 
@@ -41,7 +41,7 @@ def prove_he(files: SlideFiles, scales: Sequence[Scale]) -> Mapping[str, Any]:
         if summary[name] != image[name]:
             raise _mismatch(files, "image", f"its {name} is {summary[name]}, the DAPI image's {image[name]}")
     _check_coverage(files, summary)
-    pixels = zarr.open_array(store=files.he / "image.ome.zarr", path="0", mode="r")
+    pixels = Level(files.he / "image.ome.zarr")
     for scale in scales:
         _check_records(files, scale.name, pixels)
     return summary
@@ -69,7 +69,7 @@ def _check_coverage(files: SlideFiles, summary: Mapping[str, Any]) -> None:
         raise _mismatch(files, "coverage", what)
 
 
-def _check_records(files: SlideFiles, scale: str, pixels: Any) -> None:
+def _check_records(files: SlideFiles, scale: str, pixels: Level) -> None:
     """Check the number of records, and that some of them are what the index cuts out of the image."""
     squares = squares_of(_table(files.index(scale)))
     reader = ShardReader(files.he_shards(scale))
@@ -86,7 +86,7 @@ def _check_records(files: SlideFiles, scale: str, pixels: Any) -> None:
             raise _mismatch(files, scale, f"the record of key {key} is not its square of the registered H&E")
 
 
-def _cut(pixels: Any, row: int, column: int, side: int) -> NDArray[np.uint8]:
+def _cut(pixels: Level, row: int, column: int, side: int) -> NDArray[np.uint8]:
     top, left = max(row, 0), max(column, 0)
-    window = np.asarray(pixels[:, top : max(row + side, top), left : max(column + side, left)])
+    window = pixels.read(slice(None), slice(top, max(row + side, top)), slice(left, max(column + side, left)))
     return square(window, row - top, column - left, side)

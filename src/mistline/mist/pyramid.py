@@ -21,7 +21,7 @@ CHUNK_PX = 1024  # a quarter of the calls that 512 px take, which cost as much a
 _SHARD_COLUMNS = 8192
 _COARSEST_PX = 512
 _COLOURS = ("FFFFFF", "00FF00", "FF00FF", "FFFF00", "00FFFF", "FF0000", "0000FF")
-_AGAIN = "remove the image and run project_image again"
+_AGAIN = "remove the image and run its stage again"
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,48 @@ def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return ((total + 2) >> 2).astype(np.uint8)
 
 
+class Level:
+    """One level of an OME-Zarr that `create` made, of which all files are there.
+
+    Args:
+        image: the OME-Zarr.
+        level: 0 is the full resolution.
+
+    Attributes:
+        shape: channels, rows, columns.
+
+    Raises:
+        InputError: it is missing or incomplete.
+    """
+
+    def __init__(self, image: Path, level: int = 0) -> None:
+        self._image, self._number = Path(image), level
+        try:
+            self._array: Any = zarr.open_array(store=image, path=str(level), mode="r", zarr_format=3)
+        except (FileNotFoundError, NodeNotFoundError):
+            raise InputError(image, "no such image", "run the stage that makes it for this slide") from None
+        except (ValueError, KeyError) as error:
+            raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
+        written = math.prod(-(-size // step) for size, step in zip(self._array.shape, self._array.shards, strict=True))
+        whole = sum(path.stat().st_size > 0 for path in self._image.glob(f"{level}/c/*/*/*"))
+        if whole < written:  # zarr would read a lost or an empty file as black
+            raise InputError(image, f"{written - whole} of {written} files of level {level} are missing", _AGAIN)
+        channels, rows, columns = (int(size) for size in self._array.shape)
+        self.shape = (channels, rows, columns)
+
+    def read(self, channels: int | slice, rows: slice, columns: slice = slice(None)) -> NDArray[np.uint8]:
+        """Return some of its pixels.
+
+        Raises:
+            InputError: a chunk is damaged.
+        """
+        try:
+            return np.asarray(self._array[channels, rows, columns])
+        except (ValueError, RuntimeError, OSError) as error:
+            what = f"rows {rows.start} to {rows.stop} are damaged, level {self._number} ({error})"
+            raise InputError(self._image, what, _AGAIN) from error
+
+
 class RowWindow:
     """Full-resolution rows on demand, going down the slide; rows already read and still needed are kept.
 
@@ -136,8 +178,8 @@ class RowWindow:
 
     def __init__(self, image: Path) -> None:
         self._image = Path(image)
-        self._array: Any = _open_full(self._image)
-        self.n_channels, self.n_rows, self.n_columns = (int(size) for size in self._array.shape)
+        self._level = Level(self._image)
+        self.n_channels, self.n_rows, self.n_columns = self._level.shape
         self._start = 0
         self._held = np.empty((self.n_channels, 0, self.n_columns), dtype=np.uint8)
 
@@ -154,29 +196,9 @@ class RowWindow:
             last = min(-(-stop // CHUNK_PX) * CHUNK_PX, self.n_rows)
             first = max(end, start // CHUNK_PX * CHUNK_PX)  # whole chunks, so that each is decoded once
             kept = self._held[:, start - self._start :]  # lets go of the rows above
-            self._held = np.concatenate([kept, self._read(first, last)], axis=1)
+            self._held = np.concatenate([kept, self._level.read(slice(None), slice(first, last))], axis=1)
             self._start = start if kept.shape[1] else first
         return self._held[:, start - self._start : stop - self._start]
-
-    def _read(self, start: int, stop: int) -> NDArray[np.uint8]:
-        try:
-            return np.asarray(self._array[:, start:stop])
-        except (ValueError, RuntimeError, OSError) as error:
-            raise InputError(self._image, f"rows {start} to {stop} are damaged ({error})", _AGAIN) from error
-
-
-def _open_full(image: Path) -> Any:
-    try:
-        array = zarr.open_array(store=image, path="0", mode="r", zarr_format=3)
-    except (FileNotFoundError, NodeNotFoundError):
-        raise InputError(image, "no such image", "run project_image for this slide") from None
-    except (ValueError, KeyError) as error:
-        raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
-    written = math.prod(-(-size // step) for size, step in zip(array.shape, array.shards, strict=True))
-    whole = sum(path.stat().st_size > 0 for path in image.glob("0/c/*/*/*"))
-    if whole < written:  # zarr would read a lost or an empty file as black
-        raise InputError(image, f"{written - whole} of {written} files of its full resolution are missing", _AGAIN)
-    return array
 
 
 def _chunk_shape(shape: tuple[int, int]) -> tuple[int, int]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.shards import Shards
+from mistline.core.files import read_parquet
 from mistline.core.provenance import record
 from mistline.mist import he_crops
 from mistline.mist.pyramid import RowWindow
@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Write the H&E shards of one scale."""
     settings = load_section(Shards, params, "shards")
-    squares = he_crops.squares_of(pd.read_parquet(index))
+    squares = he_crops.squares_of(read_parquet(index, made_by="cut_crops or cut_tiles for this slide"))
     window = RowWindow(image)
     expected = he_crops.expected_bytes(squares, window.n_channels)
     with ShardWriter(shards, expected, settings.max_gb) as writer:

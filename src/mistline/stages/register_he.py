@@ -6,12 +6,11 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.cells import Cells
-from mistline.core.files import atomic_path, read_json, write_json, write_parquet
+from mistline.core.files import atomic_path, read_json, read_parquet, write_json, write_parquet
 from mistline.core.provenance import record
 from mistline.mist.he_register import Slide, register
 from mistline.workflow.digest import code_digest
@@ -36,7 +35,9 @@ def run(
     """Write the registered H&E, what was found out about its alignment, and the cells it shows."""
     settings = load_section(Cells, params, "cells")
     described: dict[str, Any] = read_json(image_summary)
-    slide = Slide(described, dapi, pd.read_parquet(cells), settings.max_excluded_share)
+    slide = Slide(
+        described, dapi, read_parquet(cells, made_by="read_cells for this slide"), settings.max_excluded_share
+    )
     alignment = read_alignment(he_alignment)
     with atomic_path(image) as part, open_histology(he_image, part.parent, threads) as histology:
         found, covered = register(slide, histology, alignment, part)
