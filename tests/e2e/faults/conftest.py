@@ -25,7 +25,16 @@ DATASET_RULES = tuple(
 )
 TABLES = {
     "bad input": ("input", "exit", "what the user reads"),
-    "kills": ("stage", "kills", "before it wrote", "in a part", "between outputs", "after the last", "reruns"),
+    "kills": (
+        "stage",
+        "kills",
+        "before it wrote",
+        "in a part",
+        "between outputs",
+        "at its end",
+        "states",
+        "reruns",
+    ),
 }
 NAME = "sl ïde 世界"  # a space and letters beyond ASCII, in the path of everything here
 Row = Callable[..., None]
@@ -33,7 +42,7 @@ Row = Callable[..., None]
 
 @pytest.fixture(scope="session")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    runner = Runner(tmp_path_factory.mktemp("output"), [*DATASET_RULES, "doctor"])
+    runner = Runner(tmp_path_factory.mktemp("output"))
     yield runner
     runner.close()
 

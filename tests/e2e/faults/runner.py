@@ -54,22 +54,31 @@ class Ended:
 
 
 class Runner:
-    """The server of `server.py`, started once."""
+    """The server of `server.py`, started once; the stages that import most have one of their own."""
 
-    def __init__(self, scratch: Path, stages: Sequence[str]) -> None:
+    OWN = ("export-viewer",)
+
+    def __init__(self, scratch: Path) -> None:
         self._scratch = scratch
         self._number = 0
+        self._servers: dict[str, subprocess.Popen[str]] = {}
         # A copy: outputs carry a digest of the code, which an edit between two commands would change.
         shutil.copytree(REPOSITORY / "src", scratch / "src", ignore=shutil.ignore_patterns("__pycache__"))
-        environment = os.environ | {"PYTHONPATH": str(scratch / "src"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(Path(__file__).with_name("server.py")), *stages]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
 
     def close(self) -> None:
-        self._process.stdin.close()
-        assert self._process.wait(60) == 0
+        for server in self._servers.values():
+            server.stdin.close()
+            assert server.wait(60) == 0
+
+    def _server(self, command: str) -> subprocess.Popen[str]:
+        name = command if command in self.OWN else "others"
+        if name not in self._servers:
+            environment = os.environ | {"PYTHONPATH": str(self._scratch / "src"), "OMP_NUM_THREADS": "1"}
+            words = [sys.executable, str(Path(__file__).with_name("server.py"))]
+            self._servers[name] = subprocess.Popen(
+                words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        return self._servers[name]
 
     def __call__(self, *words: str | Path, cwd: Path, **confined: Any) -> Ended:
         """Run one command; see `together` for the rest."""
@@ -91,9 +100,10 @@ class Runner:
             {"words": [str(word) for word in words], "cwd": str(cwd), "output": str(output), **confined}
             for words, output in zip(commands, outputs, strict=True)
         ]
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        answers = json.loads(self._process.stdout.readline())
+        server = self._server(str(commands[0][0]))
+        server.stdin.write(json.dumps(order) + "\n")
+        server.stdin.flush()
+        answers = json.loads(server.stdout.readline())
         ended = [
             Ended(**answer, output=output.read_text(errors="replace"))
             for answer, output in zip(answers, outputs, strict=True)

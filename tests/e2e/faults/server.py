@@ -27,10 +27,10 @@ _CAPABILITY_VERSION = 0x20080522
 
 
 def main() -> None:
-    for stage in sys.argv[1:]:
-        importlib.import_module(f"mistline.stages.{stage}")
     for line in sys.stdin:
         order = json.loads(line)
+        for command in order:
+            importlib.import_module(f"mistline.stages.{command['words'][0].replace('-', '_')}")
         answers = [_start(command) for command in order]
         sys.stdout.write(json.dumps([_finish(*item) for item in answers]) + "\n")
         sys.stdout.flush()
