@@ -76,8 +76,20 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="session")
-def here(bundles: Path, tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
-    """The cohort's dataset as the default profile makes it."""
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stands for the own disk of a node."""
+    return tmp_path_factory.mktemp("node")
+
+
+@pytest.fixture(scope="session")
+def begun(bundles: Path, scratch: Path, start: Start) -> Run:
+    """`snakemake --profile slurm all`, started."""
+    return start(bundles, "all", MISTLINE_SCRATCH=str(scratch))
+
+
+@pytest.fixture(scope="session")
+def here(bundles: Path, begun: Run, tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
+    """The cohort's dataset as the default profile makes it, while the cluster is at work."""
     folder = tmp_path_factory.mktemp("this machine") / "cohort"
     shutil.copytree(bundles, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
     run = snakemake(*options(folder), "dataset")
@@ -86,17 +98,10 @@ def here(bundles: Path, tmp_path_factory: pytest.TempPathFactory, snakemake: Sna
 
 
 @pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stands for the own disk of a node."""
-    return tmp_path_factory.mktemp("node")
-
-
-@pytest.fixture(scope="session")
-def there(bundles: Path, scratch: Path, start: Start) -> Run:
-    """`snakemake --profile slurm all`, ended; read its folder (`bundles`), do not write it."""
-    run = start(bundles, "all", MISTLINE_SCRATCH=str(scratch))
-    assert run.finish() == 0, run.output
-    return run
+def there(begun: Run, here: Path) -> Run:
+    """The run on the cluster, ended well; read its folder (`bundles`), do not write it."""
+    assert begun.finish() == 0, begun.output
+    return begun
 
 
 @pytest.fixture
