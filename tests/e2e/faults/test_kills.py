@@ -21,7 +21,7 @@ from mistline.store.manifest import read_manifest
 from tests.e2e.faults.conftest import DATASET_RULES
 from tests.e2e.faults.runner import Job, Runner, litter, tree
 
-N_BY_TIME, N_BY_CHANGE = 6, 6
+N_BY_TIME, N_BY_CHANGE = 5, 6
 LEAST = 10  # kills that came before the stage had ended; more are tried until there are so many
 EVERY = 4  # kills before a rerun
 KILLED = -9
@@ -46,14 +46,15 @@ def test_killed_and_run_again(rule: str, jobs: list[Job], finished: Path, runner
         assert ended.code in (KILLED, 0), ended.output
         found[_place(job, folder) if ended.code == KILLED else TOO_LATE] += 1
         states.add(_state(folder))
-        if number % EVERY == EVERY - 1:
+        is_done = number + 1 >= N_BY_TIME + N_BY_CHANGE and found.total() - found[TOO_LATE] >= LEAST
+        if is_done or number % EVERY == EVERY - 1:
             again = runner(*job.words, cwd=folder)
             n_reruns += 1
             assert again.code == 0, again.output
             assert tree(folder / "results") == expected
             assert not litter(folder)
-            if number + 1 >= N_BY_TIME + N_BY_CHANGE and found.total() - found[TOO_LATE] >= LEAST:
-                break
+        if is_done:
+            break
     del found[TOO_LATE]
     n_kills = found.total()
     assert len(states) >= 3, f"the kills met few moments: {found}"

@@ -129,9 +129,10 @@ def _runs_as_ever(raw: Toy, made: Toy, **confined) -> None:
 
 
 def test_a_bundle_that_may_not_be_read(raw, told):
-    os.chmod(raw.bundle / "cells.parquet", 0)
     before = tree(raw.folder)
+    os.chmod(raw.bundle / "cells.parquet", 0)
     ended = raw.run("check-bundle", without_privileges=True)
+    os.chmod(raw.bundle / "cells.parquet", 0o644)
     assert ended.code == 3
     assert told("a file without the right to read it", ended) == (
         "bundle/cells.parquet: no permission to read it; get read access to it and to its folders."
