@@ -162,7 +162,7 @@ class Level:
         try:
             return np.asarray(self._array[channels, rows, columns])
         except (ValueError, RuntimeError, OSError) as error:
-            what = f"rows {rows.start} to {rows.stop} are damaged, level {self._number} ({error})"
+            what = f"rows {rows.start} to {rows.stop} of level {self._number} are damaged ({error})"
             raise InputError(self._image, what, _AGAIN) from error
 
 

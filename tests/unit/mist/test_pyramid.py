@@ -121,7 +121,7 @@ def test_a_damaged_chunk_is_named(tmp_path):
     data = bytearray(file.read_bytes())
     data[5000:5100] = bytes(100)
     file.write_bytes(data)
-    with pytest.raises(InputError, match="rows 0 to 1024 are damaged"):
+    with pytest.raises(InputError, match="rows 0 to 1024 of level 0 are damaged"):
         RowWindow(folder).rows(0, 1000)
 
 

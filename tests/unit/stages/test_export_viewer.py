@@ -215,7 +215,7 @@ def test_a_damaged_image_is_an_error_and_leaves_nothing(exported, tmp_path):
     shutil.copytree(exported.made.folder / "image.ome.zarr", damaged)
     chunk = next(path for path in sorted((damaged / "1").rglob("*")) if path.is_file() and path.name != "zarr.json")
     chunk.write_bytes(chunk.read_bytes()[:100])
-    with pytest.raises(InputError, match="level 1 is damaged"):
+    with pytest.raises(InputError, match="of level 1 are damaged"):
         exported.run(tmp_path / "out", image=damaged)
     assert not list((tmp_path / "out").iterdir())
 
