@@ -14,7 +14,7 @@ from tests.conftest import REPOSITORY, Snakemake
 from tests.e2e.conftest import options
 
 # One of the toy slides has an H&E, which is cut by the index of each scale.
-DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "evaluate", "report"}
+DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "export_viewer", "evaluate", "report"}
 
 
 def planned(output: str) -> set[str]:
