@@ -21,6 +21,8 @@ Start = Callable[..., Run]
 
 def missing() -> str:
     """Say why there is nothing to test on; empty where a cluster answers."""
+    if " " in sys.executable:
+        return "Snakemake's SLURM jobs cannot start an interpreter whose path has a space"
     if not (shutil.which("sbatch") and shutil.which("sinfo")):
         return "SLURM's commands (sbatch, sinfo) are not installed"
     try:
