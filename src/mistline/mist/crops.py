@@ -148,16 +148,19 @@ class _Pieces:
         self, window: NDArray[np.uint8], top: int, corners: NDArray[np.int64], genes: sparse.csr_matrix
     ) -> None:
         self._window = window
-        self._corners = (corners - (top, 0, 0)).tolist()
+        self._corners = corners - (top, 0, 0)
         self._index, self._count = narrow(genes)
-        self._bounds = genes.indptr.tolist()
+        self._bounds = genes.indptr
 
     def __call__(self, start: int) -> list[bytes]:
-        records = []
-        for cell in range(start, min(start + _PIECE_CELLS, len(self._corners))):
-            own = slice(self._bounds[cell], self._bounds[cell + 1])
-            records.append(encode(square(self._window, *self._corners[cell]), self._index[own], self._count[own]))
-        return records
+        corners = self._corners[start : start + _PIECE_CELLS]
+        bounds = self._bounds[start : start + len(corners) + 1].tolist()
+        window, index, count = self._window, self._index, self._count
+        # Columns, not rows, become lists: a list a cell would set off collections of everything imported.
+        return [
+            encode(square(window, row, column, side), index[low:high], count[low:high])
+            for row, column, side, low, high in zip(*corners.T.tolist(), bounds[:-1], bounds[1:], strict=True)
+        ]
 
 
 def narrow(genes: sparse.csr_matrix) -> tuple[NDArray[np.uint16], NDArray[np.unsignedinteger[Any]]]:
