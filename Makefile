@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 
-.PHONY: help setup toy test lint unit workflow e2e lock clean
+.PHONY: help setup toy test lint unit workflow e2e slurm lock clean
 
 help:
 	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
-	@echo "make test   static checks, unit, workflow and end-to-end tests"
-	@echo "make lint | unit | workflow | e2e    one part of the tests"
+	@echo "make test   static checks, unit, workflow, end-to-end and cluster tests"
+	@echo "make lint | unit | workflow | e2e | slurm    one part of the tests"
 	@echo "make lock   renew envs/requirements.lock"
 
 setup: $(STAMP)
@@ -26,7 +26,7 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-test: lint unit workflow e2e
+test: lint unit workflow e2e slurm
 
 lint: setup
 	$(BIN)/ruff check src tests
@@ -44,6 +44,10 @@ workflow: setup
 
 e2e: setup
 	$(BIN)/pytest tests/e2e
+
+# Skips where no SLURM cluster answers.
+slurm: setup
+	$(BIN)/pytest tests/slurm
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file envs/requirements.lock

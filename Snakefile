@@ -14,6 +14,8 @@ if CONFIG.kind == "tables":
 else:
 
     include: "workflow/rules/dataset.smk"
+    include: "workflow/rules/histology.smk"
+    include: "workflow/rules/viewer.smk"
 
 
 include: "workflow/rules/models.smk"
@@ -28,6 +30,7 @@ localrules:
     models,
     embeddings,
     evaluation,
+    viewer,
 
 
 rule all:
@@ -36,6 +39,7 @@ rule all:
         rules.report.output.page,
         rules.report.output.tables,
         rules.report.output.figures,
+        VIEWER,
 
 
 rule check:
@@ -62,3 +66,8 @@ rule evaluation:
     input:
         SCORES,
         COMPARISONS,
+
+
+rule viewer:
+    input:
+        VIEWER,

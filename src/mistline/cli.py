@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from mistline.core import log
-from mistline.core.errors import MistlineError
+from mistline.core.errors import MistlineError, ResourceError, system_error
 
 COMMANDS = {
     "toy": "Write synthetic Xenium bundles with known truth.",
@@ -23,6 +23,8 @@ COMMANDS = {
     "read-table": "Read a slide given as h5ad or Visium folder.",
     "cut-crops": "Cut one crop a cell into shards.",
     "cut-tiles": "Cut the tiles of one grid scale into shards.",
+    "register-he": "Check the alignment of an H&E and put it on the DAPI grid.",
+    "cut-he": "Cut the H&E records of one scale into shards.",
     "make-splits": "Divide the cohort into training, validation and test.",
     "fit-metacells": "Fit the meta-cell vocabulary on training cells.",
     "assign-metacells": "Give every cell of a slide its meta-cell.",
@@ -35,6 +37,8 @@ COMMANDS = {
     "evaluate": "Judge a model, or the controls, on a task.",
     "compare": "Test the rows of one table against each other.",
     "report": "Write the report.",
+    "export-viewer": "Write a slide for napari and Xenium Explorer.",
+    "export-lmdb": "Write 256 x 256 images as the published SPATIA code reads them.",
 }
 
 
@@ -76,5 +80,16 @@ def main() -> None:
     try:
         app()
     except MistlineError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(error.exit_code)
+        _end(error)
+    except OSError as error:
+        told = system_error(error, error.filename or sys.argv[1])
+        if told is None:  # a bug of ours: its traceback is needed
+            raise
+        _end(told)
+    except MemoryError as error:
+        _end(ResourceError(sys.argv[1], f"out of memory ({error})", "give the job more memory (mem_mb), or less data"))
+
+
+def _end(error: MistlineError) -> NoReturn:
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(error.exit_code)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+import yte
 
 from mistline.cli import COMMANDS
-from tests.conftest import Snakemake
+from tests.conftest import REPOSITORY, Snakemake
 
-TARGETS = ("check", "dataset", "models", "embeddings", "evaluation", "report")
+TARGETS = ("check", "dataset", "models", "embeddings", "evaluation", "report", "viewer")
 
 
 def jobs(output: str) -> dict[str, int]:
@@ -107,9 +109,28 @@ def test_every_rule_has_log_benchmark_and_code_and_is_a_command(repository: Path
         assert "retries:" not in text, f"rule {name}: retries belong to the profile"
 
 
-def test_profiles_name_existing_rules(repository: Path) -> None:
+@pytest.mark.parametrize("profile", sorted(path.name for path in (REPOSITORY / "profiles").iterdir() if path.is_dir()))
+def test_profiles_name_existing_rules(repository: Path, profile: str) -> None:
+    """Snakemake says nothing about a rule it does not know."""
+    content = yaml.safe_load((repository / "profiles" / profile / "config.yaml").read_text())
+    named = {rule for option in ("set-resources", "set-threads", "groups") for rule in content.get(option, ())}
+    assert named <= set(rules(repository))
+    assert "retries" not in content or profile == "slurm"
+
+
+def test_every_line_of_a_profile_is_explained(repository: Path) -> None:
+    explained = (repository / "profiles/README.md").read_text()
+    for path in sorted((repository / "profiles").glob("*/config.yaml")):
+        for option in yaml.safe_load(path.read_text()):
+            assert f"`{option}" in explained, f"{path}: {option} is not explained in profiles/README.md"
+
+
+def test_gpu_rules_go_to_the_gpu_partition_of_the_slurm_profile(repository: Path) -> None:
+    needing = {name for name, text in rules(repository).items() if "gpu=1" in text}
     profile = yaml.safe_load((repository / "profiles/slurm/config.yaml").read_text())
-    assert set(profile["set-resources"]) <= set(rules(repository))
+    assert {name: set_["slurm_partition"] for name, set_ in profile["set-resources"].items()} == dict.fromkeys(
+        needing, "gpu"
+    )
 
 
 def test_the_slurm_profile_resolves_literally(snakemake: Snakemake, paper_options: list[str]) -> None:
@@ -117,3 +138,15 @@ def test_the_slurm_profile_resolves_literally(snakemake: Snakemake, paper_option
     assert run.returncode == 0, run.stdout + run.stderr
     assert "mem_mb=1000" in run.stdout, "the memory a rule asks for is not capped by this machine's"
     assert "slurm_partition=gpu" in run.stdout
+
+
+@pytest.mark.parametrize(("words", "limited"), [(["all"], True), (["--profile", "slurm", "all"], False)])
+def test_the_limits_of_this_machine_are_not_the_cluster_s(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], limited: bool
+) -> None:
+    """With `cores` said here, a job on the cluster would get no more threads than the login node has."""
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    monkeypatch.setattr(sys, "argv", ["snakemake", *words])
+    profile = yte.process_yaml((repository / "profiles/default/config.yaml").read_text())
+    assert ("cores" in profile) == ("resources" in profile) == limited
+    assert profile["keep-going"]

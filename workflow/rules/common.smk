@@ -36,6 +36,8 @@ SLIDES = list(SLIDE)
 EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
 PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
+SCALES = [scale.name for scale in CONFIG.scales]
+HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
 
 # Where environment.post-deploy.sh finds the lock.
 os.environ.update(MISTLINE_ROOT=str(ROOT))
@@ -178,12 +180,42 @@ def slide_option(option, name):
     return ask
 
 
+def slide_file(name):
+    return lambda wildcards: getattr(SLIDE[wildcards.slide], name)
+
+
+def he_files(wildcards):
+    """Everything that histology.smk makes of the slides with an H&E; nothing where there is none."""
+    if not HE_SLIDES:
+        return []
+    return expand(rules.register_he.output, slide=HE_SLIDES) + expand(
+        rules.cut_he.output, slide=HE_SLIDES, scale=SCALES
+    )
+
+
 def labels(wildcards):
     return SLIDE[wildcards.slide].labels or []
 
 
 def labels_option(wildcards, input):
     return f"--labels {shlex.quote(input.labels)}" if input.labels else ""
+
+
+def shown_embeddings(wildcards):
+    return [
+        f"results/embeddings/{model}/seed-{seed}/{wildcards.slide}.parquet"
+        for model, seed in CONFIG.shown_runs
+    ]
+
+
+def he_image(wildcards):
+    if not SLIDE[wildcards.slide].he_image:
+        return []
+    return f"results/slides/{wildcards.slide}/he/image.ome.zarr"
+
+
+def he_option(wildcards, input):
+    return f"--he {shlex.quote(input.he)}" if input.he else ""
 
 
 def per_slide(option, field):
@@ -212,7 +244,11 @@ def per_output(option, name):
 def slides_json(wildcards):
     fields = ("slide", "donor", "tissue", "disease")
     return json.dumps(
-        [{field: getattr(slide, field) for field in fields} for slide in SLIDE.values()]
+        [
+            {field: getattr(slide, field) for field in fields}
+            | ({"he": True} if slide.he_image else {})
+            for slide in SLIDE.values()
+        ]
     )
 
 

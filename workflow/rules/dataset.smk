@@ -209,6 +209,7 @@ rule seal_dataset:
         images=expand(rules.project_image.output.summary, slide=SLIDES),
         crops=expand(rules.cut_crops.output, slide=SLIDES),
         tiles=expand(rules.cut_tiles.output, slide=SLIDES, scale=GRID_SCALES),
+        he=he_files,
         splits=rules.make_splits.output,
         metacells=rules.fit_metacells.output,
         assignments=expand(rules.assign_metacells.output.assignment, slide=SLIDES),

@@ -1,4 +1,5 @@
 # Training and embedding, one rule each for every registered model.
+# In a SLURM job, SLURM says how many GPUs there are: a site may want them asked for as `gres`, with `gpu` at 0.
 
 
 rule train:
@@ -30,7 +31,7 @@ rule train:
         " --registry-name {params.name} --config {output.config} --weights {output.weights}"
         " --genes {output.genes} --metrics {output.metrics} --card {output.card}"
         " --params {params.section:q} --seed {wildcards.seed} --threads {threads}"
-        " --devices {resources.gpu} &> {log}"
+        " --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"
 
 
 rule embed:
@@ -57,7 +58,7 @@ rule embed:
     shell:
         "python -m mistline embed --dataset {input.manifest} --model-config {input.config}"
         " --slide {wildcards.slide} --embedding {output.embedding} --h5ad {output.h5ad}"
-        " --threads {threads} --devices {resources.gpu} &> {log}"
+        " --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"
 
 
 rule predict:
@@ -96,4 +97,4 @@ rule predict:
         " --model {wildcards.model} --registry-name {params.name} --seed {wildcards.seed} {params.slides}"
         " {params.donors} {params.cells} {params.counts} {params.embeddings} --folds {input.folds}"
         " --manifest {input.manifest} --predictions {output.predictions} --metrics {output.metrics}"
-        " --params {params.section:q} --threads {threads} --devices {resources.gpu} &> {log}"
+        " --params {params.section:q} --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"

@@ -8,6 +8,7 @@ rule report:
         quality=METACELLS_QUALITY,
         bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
         images=IMAGES,
+        he=he_files,
         embeddings=expand(
             rules.embed.output.embedding,
             model=EMBEDDERS,

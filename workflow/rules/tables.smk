@@ -72,3 +72,4 @@ rules.check_bundle = rules.read_cells = rules.read_table
 rules.seal_dataset = rules.seal_tables
 IMAGES = []
 METACELLS_QUALITY = []
+VIEWER = []

@@ -18,4 +18,6 @@ class Metacells(Section):
     min_cells: int = Field(20, ge=1, description="a centre with fewer training cells is dropped")
     max_fit_cells: int = Field(500_000, ge=1000, description="training cells drawn for the fit")
     n_restarts: int = Field(3, ge=1, description="k-means restarts; the tightest is kept")
-    n_iterations: int = Field(20, ge=1, description="Lloyd iterations of a restart")
+    n_iterations: int = Field(
+        20, ge=1, description="Lloyd iterations of a restart; the first half on a sample of 64 cells a centre"
+    )

@@ -19,6 +19,7 @@ from mistline.config.shards import Shards
 from mistline.config.slides import Slide
 from mistline.config.splits import Splits
 from mistline.config.tasks import TaskRun
+from mistline.config.viewer import Viewer
 
 DEFAULT_MODELS = {"pca": ModelRun(model="pca"), "image": ModelRun(model="image")}
 DEFAULT_TABLE_MODELS = {"pca": {"model": "pca"}}  # tables have no images
@@ -43,6 +44,7 @@ class Config(Section):
     )
     tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
     report: Report = Field(default_factory=Report)
+    viewer: Viewer = Field(default_factory=Viewer)
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +88,26 @@ class Config(Section):
         if len(names) < 2:
             raise ValueError("scales: at least one grid scale is needed beside the cell")
         return self
+
+    @model_validator(mode="after")
+    def _viewer_shows_what_is_trained(self) -> Config:
+        for key, asked, there in (
+            ("models", self.viewer.models, list(self.models)),
+            ("seeds", self.viewer.seeds, list(self.seeds)),
+        ):
+            unknown = sorted(set(asked or ()) - set(there), key=str)
+            if unknown:
+                raise ValueError(
+                    f"viewer.{key}: {', '.join(map(str, unknown))} not among {key}: {', '.join(map(str, there))}"
+                )
+        return self
+
+    @property
+    def shown_runs(self) -> tuple[tuple[str, int], ...]:
+        """(model, seed) of every embedding that viewers get."""
+        models = self.models if self.viewer.models is None else self.viewer.models
+        seeds = self.seeds[:1] if self.viewer.seeds is None else self.viewer.seeds
+        return tuple((model, seed) for model in models for seed in seeds)
 
     @property
     def active_slides(self) -> tuple[Slide, ...]:

@@ -28,6 +28,12 @@ class Slide(Section):
     tissue: str = Field(min_length=1, description="organ, such as breast")
     disease: str = Field(min_length=1, description="diagnosis, or healthy")
     labels: str | None = Field(None, description="csv with cell_id and any columns of known labels")
+    he_image: str | None = Field(
+        None, description="H&E image of the section (RGB OME-TIFF or TIFF); needs he_alignment"
+    )
+    he_alignment: str | None = Field(
+        None, description="csv that puts the H&E on DAPI: Xenium Explorer's matrix or keypoints, or a 2 x 3 affine"
+    )
     cells: int | None = Field(
         None, ge=0, description="cells the source announces; sizes jobs before the bundle is there"
     )
@@ -46,4 +52,13 @@ class Slide(Section):
         if self.bundle is not None and (self.um_per_unit is not None or self.values != "counts"):
             key = "values" if self.um_per_unit is None else "um_per_unit"
             raise ValueError(f"{key} belongs to a slide given as table")
+        return self
+
+    @model_validator(mode="after")
+    def _he_is_whole(self) -> Slide:
+        if (self.he_image is None) != (self.he_alignment is None):
+            given, absent = ("he_image", "he_alignment") if self.he_image else ("he_alignment", "he_image")
+            raise ValueError(f"slide {self.slide} has {given} without {absent}: they belong together")
+        if self.table is not None and self.he_image is not None:
+            raise ValueError(f"slide {self.slide} has he_image beside table: an H&E belongs to a bundle")
         return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 
@@ -49,3 +51,39 @@ class ResourceError(MistlineError):
     """The machine lacks what was asked for: memory, a device, a program."""
 
     exit_code = 6
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_IN_THE_WAY = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_FAILING = {errno.EIO, errno.ESTALE, errno.ENXIO, errno.ENODEV, errno.ETIMEDOUT, errno.ENOTCONN, errno.EREMOTEIO}
+
+
+def system_error(error: OSError, where: str | Path, *, writing: bool = False) -> MistlineError | None:
+    """Return the sentence for what the operating system refused, None for what it did not.
+
+    Args:
+        error: as it was raised.
+        where: the file or folder that was read or written; the error's own file is named where it lies elsewhere.
+        writing: whether `where` was being written.
+    """
+    own = error.filename if isinstance(error.filename, str) else None
+    if writing and own is not None and error.errno not in _FULL and not Path(own).is_relative_to(Path(where).parent):
+        writing, where = False, own  # an input that was read while the output was made
+    if error.errno in _FULL:
+        return OutputError(where, "the disk is full", "free space or choose another --directory, then run again")
+    if error.errno in _FORBIDDEN:
+        if writing:
+            return OutputError(where, "no permission to write here", "choose a folder you may write to (--directory)")
+        return InputError(own or where, "no permission to read it", "get read access to it and to its folders")
+    if error.errno in _FAILING:
+        what = f"the disk or network file system failed ({os.strerror(error.errno)})"
+        return (OutputError if writing else InputError)(where, what, "run again; if it stays, have the disk checked")
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(where, "the name is too long", "choose a shorter --directory or a shorter slide name")
+    if error.errno == errno.EMFILE:
+        return ResourceError(where, "too many open files", "raise the limit (ulimit -n)")
+    if error.errno in _IN_THE_WAY and (writing or error.errno == errno.EISDIR):
+        what = os.strerror(error.errno).lower()
+        return (OutputError if writing else InputError)(own or where, what, "remove what is there, or choose another")
+    return None

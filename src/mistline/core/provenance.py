@@ -12,7 +12,7 @@ import mistline
 from mistline.core.files import read_json, write_json
 from mistline.core.hashing import hash_file
 
-_PACKAGES = ("numpy", "scipy", "pyarrow", "anndata", "tifffile", "imagecodecs", "zarr", "lmdb", "torch")
+_PACKAGES = ("numpy", "scipy", "pyarrow", "anndata", "tifffile", "imagecodecs", "zarr", "lmdb", "zstandard", "torch")
 _HASHED_BYTES = 64 * 2**20  # raw inputs above this are identified by size: a bundle can hold 100 GB
 
 

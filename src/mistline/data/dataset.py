@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from mistline.core.errors import ConfigError, InputError
+from mistline.core.errors import InputError
 from mistline.data.genes import GeneTable, read_genes
-from mistline.data.loader import Loader, Order
-from mistline.data.records import Columns, Place, gather, gather_genes, gather_images
-from mistline.data.sample import Batch, Sample
-from mistline.data.tables import SPLITS, SlideTable, read_slide
+from mistline.data.loader import Loader
+from mistline.data.order import Order, Plan
+from mistline.data.reading import Around, ScaleReader
+from mistline.data.sample import Batch, Context, Sample
+from mistline.data.staging import stage
+from mistline.data.transport import Allocate, Arrays, private
+from mistline.data.view import GeneForm, Images, ImageSize, Split, View, check, of_scale
 from mistline.store.manifest import Manifest, read_manifest
-from mistline.store.reader import ShardReader
-
-Split = Literal["train", "val", "test", "gap"]
-ImageSize = int | Literal["native"] | None
-GeneForm = Literal["sparse", "dense"] | None
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What of a dataset is read; the arguments of `open_dataset`."""
-
-    scale: str = "cell"
-    split: Split | None = None
-    image_size: ImageSize = "native"
-    genes: GeneForm = "sparse"
-    slides: tuple[str, ...] | None = None
 
 
 def open_dataset(
     path: Path | str,
     scale: str = "cell",
     split: Split | None = None,
-    image_size: ImageSize = "native",
-    genes: GeneForm = "sparse",
+    image_size: ImageSize | Mapping[str, ImageSize] = "native",
+    genes: GeneForm | Mapping[str, GeneForm] = "sparse",
     slides: Sequence[str] | None = None,
+    images: Images = "morphology",
+    context: Sequence[str] = (),
+    scratch: Path | str | None = None,
 ) -> MistDataset:
     """Open a sealed dataset.
 
@@ -52,15 +42,33 @@ def open_dataset(
         scale: cell, or the name of a grid scale.
         split: train, val, test or gap; None for all records. A tile is of its cells' split.
         image_size: side in pixels that images are resized to (area averaging when shrinking, bilinear when
-            growing); `native` for the stored size, which differs from cell to cell; None for no images.
-        genes: sparse (index, count) pairs, dense rows over the vocabulary, or None for no genes.
+            growing); `native` for the stored size, which differs from cell to cell (`Batch.resized` resizes such
+            images later); None for no images. With `context`, a mapping may say it for each scale.
+        genes: sparse (index, count) pairs, dense rows over the vocabulary, or None for no genes; or a mapping.
         slides: names of slides to read, in their order; None for all.
+        images: `morphology`, or `he` for the registered H&E (red, green, blue); records beyond its border are left
+            out, and logged.
+        context: coarser scales whose tile around each record comes with it, such as ("niche", "region").
+        scratch: a folder on this node's own disk that the shards are copied to first; None reads them in place.
 
     Raises:
         InputError: the dataset is not there, changed, or incomplete.
         ConfigError: an argument names something the dataset does not have.
+        ResourceError: the scratch folder has too little space.
     """
-    view = View(scale, split, image_size, genes, None if slides is None else tuple(slides))
+    chosen = None if slides is None else tuple(slides)
+    views = [
+        View(
+            name,
+            image_size=of_scale("image_size", image_size, name),  # type: ignore[arg-type]
+            genes=of_scale("genes", genes, name),  # type: ignore[arg-type]
+            slides=chosen,
+            images=images,
+        )
+        for name in (scale, *context)
+    ]
+    place = None if scratch is None else Path(scratch)
+    view = replace(views[0], split=split, context=tuple(views[1:]), scratch=place)
     return MistDataset(read_manifest(Path(path)), view)
 
 
@@ -79,23 +87,25 @@ class MistDataset(Dataset[Sample]):
         manifest: of the dataset; `manifest.version` is the dataset's version.
         view: what of it is read.
         genes: the vocabulary.
+        channels: of the images, by name.
     """
 
     def __init__(self, manifest: Manifest, view: View) -> None:
-        _check(manifest, view)
+        check(manifest, view)
         self.manifest = manifest
         self.view = view
+        self.channels = view.channels(manifest)
         names = list(manifest.slides)
         self.genes: GeneTable = read_genes(manifest.locate(manifest.content["genes"]["path"]), names)
-        self._tables = [read_slide(manifest, slide, view.scale) for slide in view.slides or names]
-        self._rows = [_rows_of(table, view.split) for table in self._tables]
-        self._ends = np.cumsum([len(rows) for rows in self._rows], dtype=np.int64)
-        self._places = [np.flatnonzero(self.genes.measured[table.slide]) for table in self._tables]
-        self._label_names = sorted({name for table in self._tables for name in table.labels})
-        self._readers: dict[int, ShardReader] = {}
+        copies = {} if view.scratch is None else stage(view.folders(manifest), view.scratch)
+        self._reader = ScaleReader(manifest, view, self.genes, copies)
+        self._around = {
+            around.scale: Around(self._reader.columns, ScaleReader(manifest, around, self.genes, copies, complete=True))
+            for around in view.context
+        }
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._reader.columns)
 
     def __reduce__(self) -> tuple[object, tuple[Path, str, View]]:
         return _reopen, (self.manifest.path.absolute(), self.manifest.version, self.view)
@@ -118,20 +128,42 @@ class MistDataset(Dataset[Sample]):
             IndexError: no such record.
             InputError: one is missing in the shards or damaged.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= len(self)):
-            raise IndexError(f"records {wanted.min()} .. {wanted.max()} asked for, the dataset has {len(self)}")
-        which = np.searchsorted(self._ends, wanted, side="right")
-        first = np.concatenate([[0], self._ends[:-1]])[which]
-        row = np.array([self._rows[s][i] for s, i in zip(which, wanted - first, strict=True)], dtype=np.int64)
-        place = Place(which, row)
-        records = [self._reader(s)[key] for s, key in zip(which.tolist(), row.tolist(), strict=True)]
-        genes = gather_genes(records, place, self._places, len(self.genes), self.view.genes)
-        return Batch(
-            **gather(Columns(self._tables, self._label_names), place),
-            image=gather_images(records, self.view.image_size),
-            **genes,
-        )
+        return self.assemble({name: torch.from_numpy(array) for name, array in self.load(indices).items()})
+
+    def load(self, indices: Sequence[int], allocate: Allocate = private) -> Arrays:
+        """Read what of several records lies in shards: the work of a worker process.
+
+        Args:
+            indices: of the records.
+            allocate: gives memory for the arrays.
+
+        Raises:
+            IndexError: no such record.
+            InputError: one is missing in the shards or damaged.
+        """
+        index = np.asarray(indices, dtype=np.int64)
+        if len(index) and (index.min() < 0 or index.max() >= len(self)):
+            raise IndexError(f"records {index.min()} .. {index.max()} asked for, the dataset has {len(self)}")
+        place = self._reader.columns.place(index)
+        piles, rows = {"": self._reader.pile(index, *place)}, {}
+        for scale, around in self._around.items():
+            piles[f"{scale}/"], rows[f"{scale}/row"] = around.pile(*place)
+        shapes = {f"{prefix}{name}": of for prefix, pile in piles.items() for name, of in pile.shapes().items()}
+        arrays = allocate(shapes | {name: (row.shape, row.dtype) for name, row in rows.items()})
+        for prefix, pile in piles.items():
+            pile.fill({name: arrays[f"{prefix}{name}"] for name in pile.shapes()})
+        for name, row in rows.items():
+            arrays[name][:] = row
+        return arrays
+
+    def assemble(self, tensors: Mapping[str, Tensor]) -> Batch:
+        """Return the batch of what `load` read, here or in a worker process."""
+        context = {}
+        for scale, around in self._around.items():
+            prefix = f"{scale}/"
+            of_tiles = {name.removeprefix(prefix): of for name, of in tensors.items() if name.startswith(prefix)}
+            context[scale] = Context(around.reader.assemble(of_tiles, {}), of_tiles["row"])
+        return self._reader.assemble(tensors, context)
 
     def loader(
         self,
@@ -140,7 +172,11 @@ class MistDataset(Dataset[Sample]):
         seed: int = 0,
         epoch: int = 0,
         num_workers: int = 0,
-        block: int = 1,
+        block: int | Literal["auto"] = 1,
+        rank: int = 0,
+        world: int = 1,
+        start: int = 0,
+        even: Literal["drop", "repeat"] | None = None,
     ) -> Loader:
         """Return an iterable of batches; the same ones in the same order for any number of workers.
 
@@ -151,19 +187,24 @@ class MistDataset(Dataset[Sample]):
             epoch: of the order; `loader.set_epoch` changes it later.
             num_workers: processes that read; 0 reads in this one.
             block: when shuffling, keep runs of so many neighbouring records together until they are mixed with
-                those of 15 other runs: for data larger than memory on slow disks. 1 shuffles single records.
-        """
-        return Loader(self, Order(len(self), batch_size, shuffle, seed, block, epoch), num_workers)
+                those of 15 other runs: for data larger than memory, where reading records here and there is many
+                times slower than reading on. No run crosses two slides or shard files. `auto` takes runs of about
+                1 MiB; 1 shuffles single records.
+            rank: which part of the epoch; of single records every `world`-th, of blocks whole ones, not shuffled a
+                contiguous part. All parts together hold every record once.
+            world: number of parts, such as processes that train together.
+            start: first batch to give, for going on where a run was interrupted.
+            even: None: the parts may have different numbers of batches (one more or less; with blocks, those of a
+                block). Training in step needs equal numbers of full batches: `drop` leaves the ends out, `repeat`
+                fills them with records of the same part's beginning.
 
-    def _reader(self, slide: int) -> ShardReader:
-        if slide not in self._readers:
-            table = self._tables[slide]
-            reader = ShardReader(table.shards)
-            if len(reader) != len(table):
-                what = f"the shards hold {len(reader)} records, their index {len(table)}"
-                raise InputError(table.shards, what, "run the stage that cuts them, then seal_dataset")
-            self._readers[slide] = reader
-        return self._readers[slide]
+        Raises:
+            ValueError: an argument is out of range.
+        """
+        length = self.view.run_length(self.manifest) if block == "auto" else block
+        plan = Plan(batch_size, shuffle, seed, length, rank, world, even)
+        ends = self._reader.stretches() if shuffle and length > 1 else [len(self)]
+        return Loader(self, Order(ends, plan, epoch, start), num_workers)
 
 
 def _reopen(path: Path, version: str, view: View) -> MistDataset:
@@ -172,33 +213,3 @@ def _reopen(path: Path, version: str, view: View) -> MistDataset:
     if manifest.version != version:
         raise InputError(path, "the dataset was sealed anew since it was opened", "open it again")
     return MistDataset(manifest, view)
-
-
-def _rows_of(table: SlideTable, split: str | None) -> NDArray[np.int32]:
-    if split is None:
-        return np.arange(len(table), dtype=np.int32)
-    return np.flatnonzero(table.split == SPLITS.index(split)).astype(np.int32)
-
-
-def _check(manifest: Manifest, view: View) -> None:
-    """Refuse arguments that name what the dataset does not have."""
-    if manifest.kind != "xenium":
-        what = f"a dataset of {manifest.kind}, which has no records with images"
-        raise InputError(manifest.path, what, "open the slides' counts.h5ad and cells.parquet instead")
-    _check_known("scale", [view.scale], list(manifest.scales))
-    _check_known("slides", view.slides or (), list(manifest.slides))
-    _check_known("split", () if view.split is None else [view.split], list(SPLITS))
-    _check_known("genes", () if view.genes is None else [view.genes], ["sparse", "dense"])
-    size = view.image_size
-    if view.slides == ():
-        raise ConfigError("open_dataset: slides", "no slide is named", "name one, or give None for all")
-    if not (size is None or size == "native" or (isinstance(size, int) and size > 0)):
-        raise ConfigError("open_dataset: image_size", f"{size!r} is no size", "give pixels, 'native' or None")
-
-
-def _check_known(argument: str, values: Sequence[str], known: list[str]) -> None:
-    for value in values:
-        if value not in known:
-            near = difflib.get_close_matches(value, known, n=1)
-            remedy = f"did you mean {near[0]}" if near else f"choose from {', '.join(known)}"
-            raise ConfigError(f"open_dataset: {argument}", f"unknown {value!r}", remedy)

@@ -1,77 +1,41 @@
-"""Batches in an order that depends on seed and epoch alone, read by any number of processes."""
+"""Iterating over the batches of an epoch, read by any number of processes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
 
 from mistline.core.errors import MistlineError
-from mistline.core.seeds import generator
+from mistline.data.order import Order
 from mistline.data.sample import Batch
-
-_MIXED_BLOCKS = 16
+from mistline.data.transport import Allocate, Arrays, Inbox, Outbox, Parcel
 
 
 class Batched(Protocol):
-    """A dataset that returns several records at once."""
+    """A dataset that returns several records at once, in one step or in two."""
 
     def __len__(self) -> int: ...
 
     def __getitems__(self, indices: Sequence[int]) -> Batch: ...
 
+    def load(self, indices: Sequence[int], allocate: Allocate) -> Arrays:
+        """Read the arrays of a batch into memory that `allocate` gives."""
+        ...
 
-class Order(Sampler[list[int]]):
-    """The batches of an epoch, as lists of indices.
-
-    Args:
-        n: records of the dataset.
-        batch_size: records of a batch; the last one may be smaller.
-        shuffle: draw the order from (seed, epoch); else 0, 1, 2, ...
-        seed: of the order.
-        block: length of the runs that are shuffled; 1 shuffles single records.
-        epoch: of the order.
-    """
-
-    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int, block: int, epoch: int) -> None:
-        if batch_size < 1 or block < 1:
-            raise ValueError(f"batch_size {batch_size} and block {block} must be 1 or more")
-        self.epoch = epoch
-        self._n = n
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._seed = seed
-        self._block = block
-
-    def __len__(self) -> int:
-        return -(-self._n // self._batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.indices()
-        for start in range(0, self._n, self._batch_size):
-            yield order[start : start + self._batch_size].tolist()
-
-    def indices(self) -> NDArray[np.int64]:
-        """Return the order [n] of this epoch."""
-        if not self._shuffle:
-            return np.arange(self._n)
-        random = generator(self._seed, "epoch", self.epoch)
-        if self._block == 1:
-            return random.permutation(self._n)
-        starts = random.permutation(np.arange(0, self._n, self._block))
-        mixed = []
-        for first in range(0, len(starts), _MIXED_BLOCKS):
-            runs = [np.arange(s, min(s + self._block, self._n)) for s in starts[first : first + _MIXED_BLOCKS].tolist()]
-            mixed.append(random.permutation(np.concatenate(runs)))
-        return np.concatenate(mixed) if mixed else np.arange(0)
+    def assemble(self, tensors: Mapping[str, Tensor]) -> Batch:
+        """Return the batch of these arrays."""
+        ...
 
 
 class Loader:
     """An iterable of batches over a dataset; iterate it again for another epoch.
+
+    Worker processes only read and decode. Their arrays arrive in one block of shared memory, and the batch is put
+    together here, so that names, for one, never travel.
 
     Args:
         dataset: to read.
@@ -92,48 +56,65 @@ class Loader:
         persistent: bool = False,
     ) -> None:
         self.order = order
+        self._dataset = dataset
+        self._read = _Read(dataset)
+        self._persistent = persistent and num_workers > 0
+        self._inbox: Inbox | None = None
         self._loader: DataLoader[Any] = DataLoader(
-            _Guarded(dataset),  # type: ignore[arg-type]
+            self._read,  # type: ignore[arg-type]
             batch_sampler=order,
             num_workers=num_workers,
             collate_fn=as_is,
             worker_init_fn=_start_worker,
             multiprocessing_context=start_method if num_workers else None,
             pin_memory=pin_memory,
-            persistent_workers=persistent and num_workers > 0,
+            persistent_workers=self._persistent,
         )
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of the epoch.
+        """Yield the batches of the epoch, from the order's start on.
 
         Raises:
             InputError: a record is missing or damaged, also when a worker process read it.
         """
+        inbox = self._inbox if self._inbox is not None and self._persistent else Inbox()
+        self._inbox = inbox if self._persistent else None
+        self._read.inbox = inbox.number  # new workers are told when they start, below
         for batch in self._loader:
             if isinstance(batch, MistlineError):
                 raise batch
-            yield batch
+            yield self._dataset.assemble(batch.tensors()) if isinstance(batch, Parcel) else batch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration has."""
-        self.order.epoch = epoch
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch whose order the next iteration has, and the first batch of it to give."""
+        self.order.epoch, self.order.start = epoch, start
 
 
-class _Guarded:
-    """Hands errors of a worker over as values: torch would turn them into a RuntimeError with a traceback as text."""
+class _Read:
+    """What a worker does: read a batch and send it, or the error as a value.
+
+    torch would turn an error into a RuntimeError with a traceback as text.
+    """
 
     def __init__(self, dataset: Batched) -> None:
+        self.inbox = -1
         self._dataset = dataset
+        self._outbox: Outbox | None = None
 
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch | MistlineError:
+    def __getitems__(self, indices: Sequence[int]) -> Batch | Parcel | MistlineError:
+        worker = get_worker_info()
         try:
-            return self._dataset.__getitems__(indices)
+            if worker is None:
+                return self._dataset.__getitems__(indices)
+            if self._outbox is None:
+                self._outbox = Outbox(self.inbox, worker.id)
+            return self._outbox.pack(lambda allocate: self._dataset.load(indices, allocate))
         except MistlineError as error:
             return error
 

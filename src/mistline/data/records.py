@@ -1,123 +1,111 @@
-"""Putting records of several slides together into the tensors and columns of a batch."""
+"""Turning decoded records into the arrays of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from math import prod
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy import sparse
 
-from mistline.data.images import resize
-from mistline.data.tables import SPLITS, SlideTable
-from mistline.store.codec import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the records of a batch lie.
-
-    Attributes:
-        slide: [B] positions in the list of tables.
-        row: [B] rows of their slide's table, which are their keys.
-    """
-
-    slide: NDArray[np.int64]
-    row: NDArray[np.int64]
+from mistline.data.images import resize_into
+from mistline.data.transport import Arrays, Shapes
+from mistline.store.codec import GeneRows, Packed
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The tables of all slides.
-
-    Attributes:
-        tables: one a slide.
-        label_names: of the labels that any slide has.
-    """
-
-    tables: Sequence[SlideTable]
-    label_names: Sequence[str]
-
-
-def gather(columns: Columns, place: Place) -> dict[str, Any]:
-    """Return the fields of a batch that are columns of the tables."""
-    tables, n = columns.tables, len(place.row)
-    text = {name: np.empty(n, dtype=object) for name in ("slide", "donor", "record_id", "split")}
-    tiles = {name: np.empty(n, dtype=object) for name in tables[0].tiles}
-    labels = {name: np.empty(n, dtype=object) for name in columns.label_names}
-    xy_um = np.empty((n, 2), dtype=np.float32)
-    side_um = np.empty(n, dtype=np.float32)
-    metacell = None if tables[0].metacell is None else np.empty(n, dtype=np.int64)
-    for number in np.unique(place.slide).tolist():
-        table = tables[number]
-        at = np.flatnonzero(place.slide == number)
-        row = place.row[at]
-        text["slide"][at], text["donor"][at] = table.slide, table.donor
-        text["record_id"][at] = table.ids.take(row).to_pylist()
-        text["split"][at] = np.array(SPLITS, dtype=object)[table.split[row]]
-        for name, values in tiles.items():
-            values[at] = table.tiles[name].take(row).to_pylist()
-        for name, values in labels.items():
-            values[at] = table.labels[name].take(row).to_pylist() if name in table.labels else None
-        xy_um[at], side_um[at] = table.xy_um[row], table.side_um[row]
-        if metacell is not None and table.metacell is not None:
-            metacell[at] = table.metacell[row]
-    return {
-        "key": [f"{slide}/{name}" for slide, name in zip(text["slide"], text["record_id"], strict=True)],
-        **{name: values.tolist() for name, values in text.items()},
-        "xy_um": torch.from_numpy(xy_um),
-        "side_um": torch.from_numpy(side_um),
-        "metacell": None if metacell is None else torch.from_numpy(metacell),
-        "tiles": {name: values.tolist() for name, values in tiles.items()},
-        "labels": {name: values.tolist() for name, values in labels.items()},
-    }
-
-
-def gather_images(records: Sequence[Record], size: int | Literal["native"] | None) -> Tensor | list[Tensor] | None:
-    """Return uint8 [B, C, size, size], a list of [C, S_i, S_i] at native size, or None."""
-    if size is None:
-        return None
-    if size == "native":
-        return [torch.from_numpy(record.image.copy()) for record in records]
-    n_channels = records[0].image.shape[0] if records else 0
-    stacked = np.empty((len(records), n_channels, size, size), dtype=np.uint8)
-    for record, out in zip(records, stacked, strict=True):
-        resize(record.image, out)
-    return torch.from_numpy(stacked)
-
-
-def gather_genes(
-    records: Sequence[Record],
-    place: Place,
-    places: Sequence[NDArray[np.int64]],
-    n_genes: int,
-    form: Literal["sparse", "dense"] | None,
-) -> dict[str, Any]:
-    """Return the gene fields of a batch.
+class GenePlaces:
+    """Where each slide's genes lie in the vocabulary of `G` genes.
 
     Args:
-        records: [B].
-        place: of these records.
-        places: of each slide, [g] where its own genes lie in the vocabulary.
-        n_genes: G, of the vocabulary.
-        form: sparse, dense or None.
+        measured: of each slide, bool [G]; its own genes are in the vocabulary's order.
     """
-    fields: dict[str, Any] = dict.fromkeys(("gene_index", "gene_count", "gene_offset", "genes", "measured"), None)
-    index = [places[s][record.gene_index] for s, record in zip(place.slide.tolist(), records, strict=True)]
-    if form == "sparse":
-        lengths = np.array([len(record.gene_index) for record in records], dtype=np.int64)
-        counts = [record.gene_count for record in records]
-        fields["gene_index"] = torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int64), *index]))
-        fields["gene_count"] = torch.from_numpy(np.concatenate([np.empty(0, dtype=np.int32), *counts]))
-        fields["gene_offset"] = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]))
-    elif form == "dense":
-        genes = np.zeros((len(records), n_genes), dtype=np.float32)
-        measured = np.zeros((len(records), n_genes), dtype=bool)
-        for i, (at, record) in enumerate(zip(index, records, strict=True)):
-            genes[i, at] = record.gene_count
-            measured[i, places[place.slide[i]]] = True
-        fields["genes"], fields["measured"] = torch.from_numpy(genes), torch.from_numpy(measured)
-    return fields
+
+    def __init__(self, measured: Sequence[NDArray[np.bool_]]) -> None:
+        self.measured = np.array(measured)
+        places = [np.flatnonzero(on_slide) for on_slide in measured]
+        self._place = np.concatenate(places)
+        self._start = np.cumsum([0, *map(len, places[:-1])])
+
+    @property
+    def n_genes(self) -> int:
+        """G."""
+        return int(self.measured.shape[1])
+
+    def find(self, slide: NDArray[np.int64], rows: GeneRows) -> NDArray[np.int64]:
+        """Return [N] places in the vocabulary of the genes of records [B] of slides [B]."""
+        start = self._start[slide]
+        if len(slide) and (start == start[0]).all():
+            return self._place[start[0] :].take(rows.index)
+        return self._place.take(np.repeat(start, rows.length) + rows.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Pile:
+    """The records of a batch as they were read: checked, images still compressed.
+
+    Attributes:
+        index: [B] which records of the dataset they are.
+        slide: [B] position of the slide of each.
+        images: [B] records with the images; None where none is wanted.
+        rows: the genes of all records; None where none is wanted.
+        size: side that images are resized to, or native.
+        form: of the genes.
+        places: of the genes.
+        n_channels: C.
+    """
+
+    index: NDArray[np.int64]
+    slide: NDArray[np.int64]
+    images: Sequence[Packed] | None
+    rows: GeneRows | None
+    size: int | Literal["native"] | None
+    form: Literal["sparse", "dense"] | None
+    places: GenePlaces
+    n_channels: int
+
+    def shapes(self) -> Shapes:
+        """Return which arrays the batch has."""
+        n = len(self.index)
+        wanted: dict[str, tuple[tuple[int, ...], type]] = {"index": ((n,), np.int64)}
+        if self.images is not None and isinstance(self.size, int):
+            wanted["image"] = ((n, self.n_channels, self.size, self.size), np.uint8)
+        elif self.images is not None:
+            wanted["pixels"] = ((sum([prod(record.shape) for record in self.images]),), np.uint8)
+            wanted["side"] = ((n,), np.int64)
+        if self.rows is not None and self.form == "dense":
+            wanted["genes"] = ((n, self.places.n_genes), np.float32)
+        elif self.rows is not None:
+            wanted["gene_index"] = (self.rows.index.shape, np.int64)
+            wanted["gene_count"] = (self.rows.count.shape, np.int32)
+            wanted["gene_offset"] = ((n + 1,), np.int64)
+        return wanted
+
+    def fill(self, out: Arrays) -> None:
+        """Write every array that `shapes` names."""
+        out["index"][:] = self.index
+        if "image" in out:
+            for record, target in zip(self.images or (), out["image"], strict=True):
+                resize_into(record.image(), target)
+        elif self.images is not None:
+            self._fill_ragged(self.images, out)
+        if self.rows is not None:
+            self._fill_genes(self.rows, out)
+
+    def _fill_ragged(self, records: Sequence[Packed], out: Arrays) -> None:
+        pixels, first = out["pixels"], 0
+        for record in records:
+            end = first + prod(record.shape)
+            record.image(pixels[first:end])
+            first = end
+        out["side"][:] = [record.shape[2] for record in records]
+
+    def _fill_genes(self, rows: GeneRows, out: Arrays) -> None:
+        place, offset = self.places.find(self.slide, rows), np.concatenate([[0], np.cumsum(rows.length)])
+        if "genes" in out:
+            matrix = sparse.csr_array((rows.count.astype(np.float32), place, offset), shape=out["genes"].shape)
+            matrix.toarray(out=out["genes"])
+        else:
+            out["gene_index"][:], out["gene_count"][:], out["gene_offset"][:] = place, rows.count, offset

@@ -1,16 +1,21 @@
 """What a dataset yields: one record, or a batch of records.
 
-`B` records, `C` channels, `S` side in pixels, `G` genes of the dataset's vocabulary, `N` counts of a batch.
+`B` records, `C` channels, `S` side in pixels, `G` genes of the dataset's vocabulary, `N` counts of a batch,
+`T` tiles that hold the records of a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mistline.data.columns import Names
+from mistline.data.images import resize
+from mistline.data.ragged import Ragged
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Sample:
         metacell: row of the meta-cell vocabulary; None for a tile.
         tiles: coarser scale -> `row_col` of the tile that holds this record.
         labels: column -> the known label, None where unknown; empty for a tile.
+        context: coarser scale -> the tile that holds this record; empty where not asked for.
     """
 
     key: str
@@ -50,6 +56,20 @@ class Sample:
     metacell: int | None
     tiles: Mapping[str, str]
     labels: Mapping[str, Any]
+    context: Mapping[str, Sample] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The tiles of one scale that hold the records of a batch; neighbours share one.
+
+    Attributes:
+        tiles: [T] each tile once, in the order of the files.
+        row: int64 [B], which of them holds each record: `context.tiles.image[context.row]` is [B, C, S, S].
+    """
+
+    tiles: Batch
+    row: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,46 +77,72 @@ class Batch:
     """Records in the order asked for.
 
     Attributes:
-        key: [B].
-        slide: [B].
-        donor: [B].
-        record_id: [B].
-        split: [B].
+        names: looked up when one of the properties below is first asked for.
         xy_um: float32 [B, 2].
         side_um: float32 [B].
-        image: uint8 [B, C, S, S]; a list of B tensors [C, S_i, S_i] at native size; None where not asked for.
+        metacell: int64 [B]; None for tiles.
+        image: uint8 [B, C, S, S]; `Ragged` at native size; None where not asked for.
         gene_index: int64 [N] of all records, one after the other; None unless sparse.
         gene_count: int32 [N]; None unless sparse.
         gene_offset: int64 [B + 1], where each record starts in `gene_index`; None unless sparse.
         genes: float32 [B, G]; None unless dense.
         measured: bool [B, G]; None unless dense.
-        metacell: int64 [B]; None for tiles.
-        tiles: coarser scale -> [B] `row_col`.
-        labels: column -> [B].
+        context: coarser scale -> the tiles around the records; empty where not asked for.
     """
 
-    key: Sequence[str]
-    slide: Sequence[str]
-    donor: Sequence[str]
-    record_id: Sequence[str]
-    split: Sequence[str]
+    names: Names = field(repr=False)
     xy_um: Tensor
     side_um: Tensor
-    image: Tensor | list[Tensor] | None
-    gene_index: Tensor | None
-    gene_count: Tensor | None
-    gene_offset: Tensor | None
-    genes: Tensor | None
-    measured: Tensor | None
-    metacell: Tensor | None
-    tiles: Mapping[str, Sequence[str]]
-    labels: Mapping[str, Sequence[Any]]
+    metacell: Tensor | None = None
+    image: Tensor | Ragged | None = None
+    gene_index: Tensor | None = None
+    gene_count: Tensor | None = None
+    gene_offset: Tensor | None = None
+    genes: Tensor | None = None
+    measured: Tensor | None = None
+    context: Mapping[str, Context] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.key)
+        return len(self.names)
+
+    @property
+    def key(self) -> Sequence[str]:
+        """[B] `slide/cell_id`, or `slide/row_col`."""
+        return self.names["key"]
+
+    @property
+    def slide(self) -> Sequence[str]:
+        """[B]."""
+        return self.names["slide"]
+
+    @property
+    def donor(self) -> Sequence[str]:
+        """[B]."""
+        return self.names["donor"]
+
+    @property
+    def record_id(self) -> Sequence[str]:
+        """[B] `cell_id` or `row_col`."""
+        return self.names["record_id"]
+
+    @property
+    def split(self) -> Sequence[str]:
+        """[B]."""
+        return self.names["split"]
+
+    @property
+    def tiles(self) -> Mapping[str, Sequence[str]]:
+        """Coarser scale -> [B] `row_col`."""
+        return self.names["tiles"]
+
+    @property
+    def labels(self) -> Mapping[str, Sequence[Any]]:
+        """Column -> [B]."""
+        return self.names["labels"]
 
     def sample(self, i: int) -> Sample:
         """Return the i-th record by itself."""
+        i = range(len(self))[i]
         low, high = (0, 0) if self.gene_offset is None else self.gene_offset[i : i + 2].tolist()
         return Sample(
             key=self.key[i],
@@ -114,7 +160,18 @@ class Batch:
             metacell=None if self.metacell is None else int(self.metacell[i]),
             tiles={scale: names[i] for scale, names in self.tiles.items()},
             labels={column: values[i] for column, values in self.labels.items()},
+            context={scale: around.tiles.sample(int(around.row[i])) for scale, around in self.context.items()},
         )
+
+    def resized(self, size: int) -> Batch:
+        """Return the batch with its native images resized, where they lie: cv2 in main memory, torch on a device.
+
+        In main memory the pixels are those of `open_dataset(..., image_size=size)`; on a device none differs by
+        more than 1 grey level. Tiles in `context` are batches of their own: resize them there.
+        """
+        if not isinstance(self.image, Ragged):
+            raise ValueError("only images at native size can be resized: open the dataset with image_size='native'")
+        return replace(self, image=resize(self.image, size))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch with its tensors on a device."""
@@ -124,12 +181,15 @@ class Batch:
         """Return the batch in page-locked memory; the loader calls this."""
         return self._each(lambda tensor: tensor.pin_memory())
 
-    def _each(self, change: Any) -> Batch:
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in (item.name for item in fields(self)):
+            value = getattr(self, name)
             if isinstance(value, Tensor):
-                moved[field.name] = change(value)
-            elif field.name == "image" and value is not None:
-                moved[field.name] = [change(image) for image in value]
+                moved[name] = change(value)
+            elif isinstance(value, Ragged):
+                moved[name] = value.each(change)
+        moved["context"] = {
+            scale: Context(around.tiles._each(change), change(around.row)) for scale, around in self.context.items()
+        }
         return replace(self, **moved)

@@ -28,7 +28,6 @@ class SlideTable:
     Attributes:
         slide: name.
         donor: whose tissue it is.
-        shards: folder of the records.
         ids: [n] `cell_id` or `row_col`.
         xy_um: float32 [n, 2].
         side_um: float32 [n].
@@ -36,11 +35,11 @@ class SlideTable:
         metacell: int32 [n]; None for tiles.
         tiles: coarser scale -> [n] ids, dictionary-encoded.
         labels: column -> [n] values.
+        shown: bool [n], whether the H&E shows the cell, or a cell of the tile; None unless asked for.
     """
 
     slide: str
     donor: str
-    shards: Path
     ids: pa.Array
     xy_um: NDArray[np.float32]
     side_um: NDArray[np.float32]
@@ -48,13 +47,20 @@ class SlideTable:
     metacell: NDArray[np.int32] | None
     tiles: Mapping[str, pa.Array]
     labels: Mapping[str, pa.Array]
+    shown: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def read_slide(manifest: Manifest, slide: str, scale: str) -> SlideTable:
+def read_slide(manifest: Manifest, slide: str, scale: str, he: bool = False) -> SlideTable:
     """Read the columns of one slide.
+
+    Args:
+        manifest: of the dataset.
+        slide: its name.
+        scale: cell or a grid scale.
+        he: whether to read what the H&E shows.
 
     Raises:
         InputError: a file is missing or has another number of rows than the manifest states.
@@ -73,7 +79,6 @@ def read_slide(manifest: Manifest, slide: str, scale: str) -> SlideTable:
     return SlideTable(
         slide=slide,
         donor=entry["donor"],
-        shards=manifest.locate(here["shards"]["path"]),
         ids=_whole(index[id_column]),
         xy_um=np.column_stack([index["x_um"].to_numpy(), index["y_um"].to_numpy()]).astype(np.float32),
         side_um=(index["side_px"].to_numpy() * pixel_size_um).astype(np.float32),
@@ -81,6 +86,7 @@ def read_slide(manifest: Manifest, slide: str, scale: str) -> SlideTable:
         metacell=_read_metacell(manifest, entry) if is_cell else None,
         tiles={name: _whole(index[f"{name}_id"].dictionary_encode()) for name in coarser},
         labels=_read_labels(manifest, entry) if is_cell else {},
+        shown=_read_shown(manifest, entry, scale, index[id_column]) if he else None,
     )
 
 
@@ -135,6 +141,19 @@ def _read_labels(manifest: Manifest, entry: Mapping[str, Any]) -> dict[str, pa.A
     return found
 
 
+def _read_shown(
+    manifest: Manifest, entry: Mapping[str, Any], scale: str, ids: pa.ChunkedArray
+) -> NDArray[np.bool_] | None:
+    """Return whether the H&E shows each record [n]; None where the dataset does not say."""
+    named = entry["he"].get("coverage")
+    if named is None:
+        return None
+    covered = _read(manifest.locate(named["path"]), ["covered"], _n_cells(manifest, entry))["covered"].to_numpy()
+    if manifest.scales[scale]["unit"] == "cell":
+        return np.asarray(covered, dtype=bool)
+    return np.bincount(_tile_of_cells(manifest, entry, scale, ids), covered, len(ids)) > 0
+
+
 def _tile_split(
     manifest: Manifest, entry: Mapping[str, Any], scale: str, tiles: pa.ChunkedArray, of_cells: NDArray[np.int8]
 ) -> NDArray[np.int8]:
@@ -143,15 +162,8 @@ def _tile_split(
     Raises:
         InputError: a tile's cells are of two of train, val and test, or it has none.
     """
-    cells = entry["scales"]["cell"]
-    path = manifest.locate(cells["index"]["path"])
-    member = _read(path, [f"{scale}_id"], cells["records"])[f"{scale}_id"]
-    tile = pd.Index(tiles.to_pandas()).get_indexer(pd.Index(member.to_pandas()))
-    present = np.zeros((len(tiles) + 1, len(SPLITS)), dtype=bool)
-    present[tile, of_cells] = True
-    if present[-1].any():
-        raise InputError(path, f"cells point to {scale} tiles that do not exist", "run cut_tiles again")
-    present = present[:-1]
+    present = np.zeros((len(tiles), len(SPLITS)), dtype=bool)
+    present[_tile_of_cells(manifest, entry, scale, tiles), of_cells] = True
     sides = present[:, :_GAP].sum(axis=1)
     wrong = (sides > 1) | ~present.any(axis=1)
     if wrong.any():
@@ -159,3 +171,16 @@ def _tile_split(
         what = f"{scale} tile {name} has cells of {sides[wrong][0]} splits"
         raise InputError(f"slide {entry['slide']}", what, "run make_splits again")
     return np.where(present[:, _GAP], _GAP, present.argmax(axis=1)).astype(np.int8)
+
+
+def _tile_of_cells(
+    manifest: Manifest, entry: Mapping[str, Any], scale: str, tiles: pa.ChunkedArray
+) -> NDArray[np.int64]:
+    """Return the row of the tile that holds each cell."""
+    cells = entry["scales"]["cell"]
+    path = manifest.locate(cells["index"]["path"])
+    member = _read(path, [f"{scale}_id"], cells["records"])[f"{scale}_id"]
+    tile = pd.Index(tiles.to_pandas()).get_indexer(pd.Index(member.to_pandas()))
+    if (tile < 0).any():
+        raise InputError(path, f"cells point to {scale} tiles that do not exist", "run cut_tiles again")
+    return np.asarray(tile, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -49,7 +50,13 @@ _LICENCE = """The dataset inherits the licence of the bundles it was made from. 
 public Xenium data under CC BY 4.0 (attribution required): check your source, slide by slide, before you share this."""
 
 
-def write_card(content: Mapping[str, Any], version: str, splits: Mapping[str, Any], quality: Mapping[str, Any]) -> str:
+def write_card(
+    content: Mapping[str, Any],
+    version: str,
+    splits: Mapping[str, Any],
+    quality: Mapping[str, Any],
+    histology: Mapping[str, Mapping[str, Any]],
+) -> str:
     """Return the card.
 
     Args:
@@ -57,6 +64,7 @@ def write_card(content: Mapping[str, Any], version: str, splits: Mapping[str, An
         version: of the dataset.
         splits: contents of splits.json.
         quality: contents of metacells.json.
+        histology: slide -> contents of he/image.json, of slides that have an H&E.
     """
     slides = content["slides"]
     names = [scale["name"] for scale in content["scales"]]
@@ -90,6 +98,7 @@ def write_card(content: Mapping[str, Any], version: str, splits: Mapping[str, An
         *_split_parts(slides, splits),
         "## Meta-cells",
         *_quality_parts(quality),
+        *(["## H&E", *_he_parts(histology)] if histology else []),
         "## Limits",
         _LIMITS,
         "## Licence",
@@ -183,6 +192,47 @@ def _quality_parts(quality: Mapping[str, Any]) -> list[str]:
         f"{quality['n_components']} components; {quality['n_dropped']} centres were dropped for having too few cells.",
         _table(("part", "cells", "gene correlation", "variance kept by PCA", "by meta-cells"), rows),
     ]
+
+
+def _he_parts(histology: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = []
+    for slide, found in histology.items():
+        fit, landmarks = found["check"]["dapi"], found["check"]["landmarks"]
+        measured = ("-", "-") if fit is None else (f"{fit['correlation']:.2f}", _length(fit["offset_um"]))
+        error = landmarks["error_um"] if landmarks else None
+        rows.append(
+            [
+                slide,
+                found["source"]["alignment"],
+                *measured,
+                "-" if error is None else f"{error:.1f}",
+                found["cells"]["not_covered"],
+                "; ".join(found["warnings"]) or "-",
+            ]
+        )
+    return [
+        f"{len(histology)} slide{'s' * (len(histology) != 1)} with a registered H&E: the same keys and squares at "
+        'every scale, in red, green and blue, without genes (`open_dataset(..., images="he")`). It was resampled to '
+        "the pixels of the DAPI image; beyond its border it is white, and `he/coverage.parquet` says which cells lie "
+        "wholly on it. The alignment was compared with DAPI: the correlation of haematoxylin and DAPI where it is, "
+        "and how far away they would fit best.",
+        _table(
+            (
+                "slide",
+                "alignment",
+                "correlation",
+                "best fit (um away)",
+                "landmarks (um)",
+                "cells not covered",
+                "remarks",
+            ),
+            rows,
+        ),
+    ]
+
+
+def _length(offset_um: Sequence[float]) -> str:
+    return f"{math.hypot(*offset_um):.1f}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -2,13 +2,12 @@
 
 The square holds the polygon's bounding box, is centred on it to the pixel, and is zero-padded where it leaves
 the image. Cells come in the order of cells.parquet, that is by 1,024-px block, so that going through the table
-once goes down the slide once: the image is held a few bands of rows at a time.
+once goes down the slide once: of the image, one row of blocks and its borders are held at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,14 @@ from mistline.core.geometry import tile_of, um_to_px
 from mistline.core.log import progress
 from mistline.mist.expression import CountsFile, totals_of
 from mistline.mist.pyramid import RowWindow
+from mistline.mist.workers import workers
 from mistline.store.codec import MAX_GENES, encode
 from mistline.store.shard import ShardWriter
 
-_GROUP_CELLS = 4096  # cells whose rows of the image and of the counts are read at a time
+_BLOCK_PX = 1024
+_GROUP_CELLS = 4096  # cells of one row of blocks whose counts are read at a time
 _PIECE_CELLS = 256  # cells a thread takes at a time
+COLUMNS = ("cell_id", "x_um", "y_um", "x_min_um", "x_max_um", "y_min_um", "y_max_um", "n_counts", "n_genes")
 _ROUNDING_PX = 1e-6  # micrometres divided by the pixel size: a vertex on a pixel's edge stays on it
 
 
@@ -89,12 +91,15 @@ def tile_names(tiles: NDArray[np.integer[Any]]) -> list[str]:
     return [f"{row}_{column}" for row, column in tiles.tolist()]
 
 
-def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: ShardWriter, threads: int) -> None:
+def cut(
+    image: RowWindow, index: pd.DataFrame, pixel_size_um: float, counts: CountsFile, writer: ShardWriter, threads: int
+) -> None:
     """Cut every cell's square and append it with its genes to the shards; key = row of the index.
 
     Args:
         image: the slide's 8-bit image.
         index: what `index_of` returned.
+        pixel_size_um: micrometres a pixel.
         counts: rows in the order of the index.
         writer: takes the records.
         threads: pieces compressed at a time; the bytes do not depend on it.
@@ -104,20 +109,25 @@ def cut(image: RowWindow, index: pd.DataFrame, counts: CountsFile, writer: Shard
     """
     corners = index[["row_px", "col_px", "side_px"]].to_numpy()
     _refuse_outside(image, index, corners)
-    starts = range(0, len(index), _GROUP_CELLS)
-    first = np.maximum(np.minimum.reduceat(corners[:, 0], starts), 0)
-    end = np.minimum(np.maximum.reduceat(corners[:, 0] + corners[:, 2], starts), image.n_rows)
+    bounds = _bounds(index, pixel_size_um)
+    first = np.maximum(np.minimum.reduceat(corners[:, 0], bounds[:-1]), 0)
+    end = np.minimum(np.maximum.reduceat(corners[:, 0] + corners[:, 2], bounds[:-1]), image.n_rows)
     first = np.minimum.accumulate(first[::-1])[::-1]  # rows a later group needs stay in the window
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for number in progress(range(len(starts)), "cut crops"):
-            rows = slice(starts[number], min(starts[number] + _GROUP_CELLS, len(index)))
-            top = int(first[number])
+    with workers(threads) as each:
+        for number in progress(range(len(first)), "cut crops"):
+            rows, top = slice(*bounds[number : number + 2]), int(first[number])
             window = image.rows(top, int(end[number]))
             genes = counts.rows(rows.start, rows.stop)
             _require_same_counts(index.iloc[rows], genes, counts.path)
-            for records in pool.map(_Pieces(window, top, corners[rows], genes), range(0, genes.shape[0], _PIECE_CELLS)):
+            for records in each(_Pieces(window, top, corners[rows], genes), range(0, genes.shape[0], _PIECE_CELLS)):
                 for record in records:
                     writer.put(record)
+
+
+def _bounds(index: pd.DataFrame, pixel_size_um: float) -> list[int]:
+    """Return where groups of cells begin, and the number of cells; none reaches over a row of blocks."""
+    block = tile_of(um_to_px(index[["x_um", "y_um"]].to_numpy(), pixel_size_um), _BLOCK_PX)[:, 0]
+    return sorted({*range(0, len(index), _GROUP_CELLS), *(np.flatnonzero(np.diff(block)) + 1).tolist(), len(index)})
 
 
 def square(window: NDArray[np.uint8], row: int, column: int, side: int) -> NDArray[np.uint8]:
@@ -138,16 +148,19 @@ class _Pieces:
         self, window: NDArray[np.uint8], top: int, corners: NDArray[np.int64], genes: sparse.csr_matrix
     ) -> None:
         self._window = window
-        self._corners = (corners - (top, 0, 0)).tolist()
+        self._corners = corners - (top, 0, 0)
         self._index, self._count = narrow(genes)
-        self._bounds = genes.indptr.tolist()
+        self._bounds = genes.indptr
 
     def __call__(self, start: int) -> list[bytes]:
-        records = []
-        for cell in range(start, min(start + _PIECE_CELLS, len(self._corners))):
-            own = slice(self._bounds[cell], self._bounds[cell + 1])
-            records.append(encode(square(self._window, *self._corners[cell]), self._index[own], self._count[own]))
-        return records
+        corners = self._corners[start : start + _PIECE_CELLS]
+        bounds = self._bounds[start : start + len(corners) + 1].tolist()
+        window, index, count = self._window, self._index, self._count
+        # Columns, not rows, become lists: a list a cell would set off collections of everything imported.
+        return [
+            encode(square(window, row, column, side), index[low:high], count[low:high])
+            for row, column, side, low, high in zip(*corners.T.tolist(), bounds[:-1], bounds[1:], strict=True)
+        ]
 
 
 def narrow(genes: sparse.csr_matrix) -> tuple[NDArray[np.uint16], NDArray[np.unsignedinteger[Any]]]:

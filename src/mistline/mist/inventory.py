@@ -88,7 +88,7 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
         "metacells": files.folder / "metacells.parquet",
         "splits": files.splits,
     }
-    return {
+    described = {
         **{key: entry[key] for key in ("slide", "donor", "tissue", "disease")},
         "pixel_size_um": proven.pixel_size_um,
         "n_genes": len(proven.panel.gene_ids),
@@ -105,6 +105,19 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
             }
             for name, records in proven.records.items()
         },
+    }
+    if files.has_he:
+        described["he"] = _he(folder, files, proven)
+    return described
+
+
+def _he(folder: Path, files: SlideFiles, proven: Proven) -> dict[str, Any]:
+    """Describe the H&E of a slide; its records are those of the slide's own indexes."""
+    return {
+        "image": relative(folder, files.he / "image.ome.zarr"),
+        "image_summary": _named(folder, files.he / "image.json"),
+        "coverage": _named(folder, files.he / "coverage.parquet"),
+        "scales": {name: {"shards": _shards(folder, files.he_shards(name))} for name in proven.records},
     }
 
 

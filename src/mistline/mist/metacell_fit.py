@@ -18,9 +18,10 @@ from mistline.config.metacells import Metacells
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile, log_normalise, totals_of
-from mistline.mist.kmeans import Clusters, Settings, assign, fit_kmeans, group_sums
+from mistline.mist.kmeans import Clusters, Settings, fit_kmeans, group_sums
 from mistline.mist.metacells import Vocabulary
-from mistline.mist.pca import Pca, fit_pca, ordered_map
+from mistline.mist.nearest import assign
+from mistline.mist.pca import fit_pca, ordered_map
 from mistline.mist.vocabulary import Panel, shared_genes, unite
 
 MIN_GENES = 10
@@ -65,7 +66,7 @@ def fit_vocabulary(sources: Sequence[Source], settings: Metacells, seed: int, th
         raise InputError("meta-cells", "most training cells have no count of the shared genes", "check the panels")
     blocks = [log_normalise(block, target_sum) for block in counts]
     pca = fit_pca(blocks, settings.n_components, threads)
-    scores = _project(blocks, pca, threads)
+    scores = np.concatenate(list(ordered_map(pca.scores, blocks, threads)))
     run = Settings(settings.n_restarts, settings.n_iterations, seed, threads)
     c_pca, labels = _lasting(scores, fit_kmeans(scores, settings.n_metacells, run, "metacells"), settings, threads)
     n_cells = np.bincount(labels, minlength=len(c_pca))
@@ -89,13 +90,6 @@ def _check_number(n: int, settings: Metacells) -> None:
             f"{settings.n_metacells} centres were asked for, but there are {n} training cells",
             f"set it to {max(1, n // settings.min_cells)} or less",
         )
-
-
-def _project(blocks: Sequence[sparse.csr_matrix], pca: Pca, threads: int) -> NDArray[np.float32]:
-    """Return scores [n, p], as `Query.scores` gives them on a whole panel."""
-    basis = np.ascontiguousarray(pca.components.T, dtype=np.float32)
-    offset = pca.mean @ pca.components.T
-    return np.concatenate(list(ordered_map(lambda block: (block @ basis - offset).astype(np.float32), blocks, threads)))
 
 
 def _training_genes(training: Sequence[Source]) -> Panel:
@@ -152,7 +146,7 @@ def _lasting(
             f" levels group them into {', '.join(map(str, settings.levels))}",
             "lower metacells.n_metacells, metacells.min_cells or metacells.levels",
         )
-    labels = assign(scores, clusters.centres[kept], threads)
+    labels = assign(scores, clusters.centres[kept], threads) if len(kept) < len(sizes) else clusters.labels
     sizes = np.bincount(labels, minlength=len(kept))
     order = np.argsort(-sizes, kind="stable")
     rank = np.empty(len(kept), dtype=np.int32)

@@ -23,6 +23,7 @@ from mistline.mist.pca import ordered_map
 
 RARE_SHARE = 0.05  # a type with a smaller share of the labelled training cells counts as rare
 _MOST_TYPES = 100  # a column with more distinct values is no list of types
+_BINS = 20  # of correlations, from 0 to 1
 PARTS = ("train", "held_out")
 
 
@@ -82,10 +83,8 @@ def judge(vocabulary: Vocabulary, slides: Sequence[Judged], threads: int = 1) ->
             if query.n_missing:
                 missing[slide.slide] = query.n_missing
             _add_slide(sums, slide, file, query, threads)
-    train = sums["train"].types
-    parts = {
-        name: _figures(vocabulary, part, train) if part.per_metacell.sum() else None for name, part in sums.items()
-    }
+    known = sums["train"].types
+    parts = {name: _figures(vocabulary, of, known) if of.per_metacell.sum() else None for name, of in sums.items()}
     return {**parts, "genes_missing": missing}
 
 
@@ -157,8 +156,7 @@ def _add_types(
         codes, names = pd.factorize(types[rows])
         for code, name in enumerate(names):
             counts = np.bincount(metacells[codes == code], minlength=len(total.per_metacell))
-            known = total.types[column].get(name)
-            total.types[column][name] = counts if known is None else known + counts
+            total.types[column][name] = counts + total.types[column].get(name, 0)
 
 
 def _majority(types: Mapping[str, NDArray[np.int64]]) -> list[str | None]:
@@ -184,6 +182,7 @@ def _figures(
             "median": _number(np.median(pcc)) if len(pcc) else None,
             "n_genes": len(pcc),
             "n_constant": len(sums.n) - len(pcc),
+            "histogram": _histogram(pcc),
         },
         "variance_kept": {
             "pca": _share(sums.pca, variance),
@@ -206,6 +205,16 @@ def _pcc(sums: _Sums) -> NDArray[np.float64]:
     both = sums.yc / n - sums.y * sums.c / n**2
     usable = (y > 1e-12) & (c > 1e-12)
     return np.clip(both[usable] / np.sqrt(y[usable] * c[usable]), -1, 1)
+
+
+def _histogram(pcc: NDArray[np.float64]) -> dict[str, list[float] | list[int]] | None:
+    """Count the genes by their correlation, from the first bin that holds one to the last; None without genes."""
+    if not len(pcc):
+        return None
+    bins = np.minimum(np.floor(pcc * _BINS), _BINS - 1).astype(np.int64)  # a correlation of 1 is in the last one
+    low = int(bins.min())
+    counts = np.bincount(bins - low).tolist()
+    return {"edges": [(low + i) / _BINS for i in range(len(counts) + 1)], "counts": counts}
 
 
 def _recovery(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
-from mistline.core.files import atomic_path
+from mistline.core.hdf5 import write_h5ad
 from mistline.mist.expression import CountsFile, log_normalise
-from mistline.mist.kmeans import assign, squared_distances
+from mistline.mist.nearest import assign_with_distances
 from mistline.mist.pca import Pca, ordered_map
 from mistline.mist.vocabulary import Panel
 
@@ -110,9 +110,8 @@ class Query:
 
     def assign(self, scores: NDArray[np.float32]) -> Assignment:
         """Return the nearest meta-cells of scores [n, p]."""
-        labels = assign(scores, self.vocabulary.c_pca)
-        distance = np.sqrt(squared_distances(scores, self.vocabulary.c_pca, labels))
-        return Assignment(labels, distance.astype(np.float32))
+        labels, squared = assign_with_distances(scores, self.vocabulary.c_pca)
+        return Assignment(labels, np.sqrt(squared).astype(np.float32))
 
 
 def assign_slide(vocabulary: Vocabulary, counts: Path, threads: int = 1) -> tuple[NDArray[np.str_], Assignment]:
@@ -157,8 +156,7 @@ def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
             "n_dropped": vocabulary.n_dropped,
         },
     )
-    with atomic_path(path) as part:
-        data.write_h5ad(part)
+    write_h5ad(path, data)
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

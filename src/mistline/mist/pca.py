@@ -6,6 +6,7 @@ result has the same bits whatever the number of threads.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,8 +23,8 @@ from threadpoolctl import ThreadpoolController
 
 from mistline.core.errors import InputError
 
-_BLOCK_ROWS = 16_384
-_BLOCK_BYTES = 32 * 2**20  # one densified block of float32
+_BLOCK_ROWS = 4096
+_BLOCK_BYTES = 32 * 2**20  # at most, of one densified block of float32
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +45,12 @@ class Pca:
     components: NDArray[np.float64]
     explained_variance: NDArray[np.float64]
     total_variance: float
+
+    def scores(self, rows: sparse.csr_matrix) -> NDArray[np.float32]:
+        """Return the scores [n, p] of rows [n, G]."""
+        basis = np.ascontiguousarray(self.components.T, dtype=np.float32)
+        scores: NDArray[np.float32] = (rows @ basis - self.mean @ self.components.T).astype(np.float32)
+        return scores
 
 
 def ordered_map(work: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
@@ -89,10 +96,10 @@ def fit_pca(blocks: Iterable[sparse.csr_matrix], n_components: int, threads: int
     n = 0
     total: NDArray[np.float64] | None = None
     gram: NDArray[np.float64] | None = None
-    for rows, column_sum, product in ordered_map(_moments, _pieces(blocks), threads):
+    for rows, column_sum, product in ordered_map(_Moments(), _pieces(blocks), threads):
         n += rows
         total = column_sum if total is None else total + column_sum
-        gram = product if gram is None else np.add(gram, product, out=gram)
+        gram = product.astype(np.float64) if gram is None else np.add(gram, product, out=gram)
     if total is None or gram is None or n < 2:
         raise InputError("PCA", f"{n} rows are too few", "give more training cells")
     mean = total / n
@@ -108,16 +115,29 @@ def fit_pca(blocks: Iterable[sparse.csr_matrix], n_components: int, threads: int
 def _pieces(blocks: Iterable[sparse.csr_matrix]) -> Iterator[sparse.csr_matrix]:
     """Cut blocks so that one densified piece stays small; depends on the number of columns alone."""
     for block in blocks:
-        size = max(256, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(1, block.shape[1]))))
+        size = _piece_rows(block.shape[1])
         for start in range(0, block.shape[0], size):
             yield block[start : start + size]
 
 
-def _moments(block: sparse.csr_matrix) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the number of rows, their sum [G] and X^T X [G, G]."""
-    dense = block.toarray()
-    column_sum = np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
-    return block.shape[0], column_sum, (dense.T @ dense).astype(np.float64)
+def _piece_rows(n_columns: int) -> int:
+    return max(256, min(_BLOCK_ROWS, _BLOCK_BYTES // (4 * max(1, n_columns))))
+
+
+class _Moments:
+    """First and second moments of pieces, densified into a buffer that each thread reuses: fresh pages are dear."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def __call__(self, piece: sparse.csr_matrix) -> tuple[int, NDArray[np.float64], NDArray[np.float32]]:
+        """Return the number of rows, their sum [G] and X^T X [G, G]."""
+        n, n_columns = piece.shape
+        if not hasattr(self._local, "dense"):
+            self._local.dense = np.empty((_piece_rows(n_columns), n_columns), dtype=np.float32)
+        dense = piece.astype(np.float32, copy=False).toarray(out=self._local.dense[:n])
+        column_sum = np.asarray(piece.sum(axis=0, dtype=np.float64)).ravel()
+        return n, column_sum, dense.T @ dense
 
 
 def _sign_fixed(components: NDArray[np.float64]) -> NDArray[np.float64]:

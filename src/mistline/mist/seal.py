@@ -36,12 +36,14 @@ class SlideFiles:
         donor: whose tissue it is.
         folder: `slides/<slide>`.
         splits: its split file.
+        has_he: whether it has an H&E.
     """
 
     slide: str
     donor: str
     folder: Path
     splits: Path
+    has_he: bool = False
 
     def index(self, scale: str) -> Path:
         """Return the index of a scale."""
@@ -50,6 +52,15 @@ class SlideFiles:
     def shards(self, scale: str) -> Path:
         """Return the shard folder of a scale."""
         return self.folder / "shards" / scale
+
+    @property
+    def he(self) -> Path:
+        """The folder of the registered H&E."""
+        return self.folder / "he"
+
+    def he_shards(self, scale: str) -> Path:
+        """Return the folder of a scale's H&E records."""
+        return self.he / "shards" / scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from mistline.core.hashing import hash_file
 from mistline.mist.seal import SlideFiles
 
 
-def read_entries(text: str) -> list[dict[str, str]]:
+def read_entries(text: str) -> list[dict[str, Any]]:
     """Read the sheet's entries from JSON.
 
     Raises:

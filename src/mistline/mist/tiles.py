@@ -6,8 +6,7 @@ taken in groups of about one 1,024-px block, the order of cells.parquet, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,6 +22,7 @@ from mistline.core.log import progress
 from mistline.mist.crops import narrow, square, tile_names
 from mistline.mist.expression import CountsFile
 from mistline.mist.pyramid import RowWindow
+from mistline.mist.workers import workers
 from mistline.store.codec import encode
 from mistline.store.shard import ShardWriter
 
@@ -79,10 +79,10 @@ def cut(image: RowWindow, grid: Grid, counts: CountsFile, writer: ShardWriter, t
         n_cells, n_counts, n_genes of each tile.
     """
     sums: list[pd.DataFrame] = []
-    with ThreadPoolExecutor(max(1, threads)) as pool:
+    with workers(threads) as each:
         for group in progress(list(_groups(grid)), f"cut {grid.name} tiles"):
             genes, n_cells = _summed(grid, group, counts)
-            for record in _encoded(image, grid, group, genes, pool):
+            for record in _encoded(image, grid, group, genes, each):
                 writer.put(record)
             totals = np.asarray(genes.sum(axis=1, dtype=np.int64)).ravel()
             sums.append(
@@ -130,7 +130,7 @@ def _summed(grid: Grid, group: slice, counts: CountsFile) -> tuple[sparse.csr_ma
 
 
 def _encoded(
-    image: RowWindow, grid: Grid, group: slice, genes: sparse.csr_matrix, pool: ThreadPoolExecutor
+    image: RowWindow, grid: Grid, group: slice, genes: sparse.csr_matrix, each: Callable[..., Iterator[Any]]
 ) -> Iterator[bytes]:
     size = grid.size_px
     tiles = grid.tiles[group]
@@ -144,4 +144,4 @@ def _encoded(
             pixels = square(window, 0, int(tiles[number, 1]) * size, size)
             return encode(pixels, index[bounds], count[bounds])
 
-        yield from pool.map(make, own.tolist())
+        yield from each(make, own.tolist())

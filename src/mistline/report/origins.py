@@ -15,7 +15,7 @@ from mistline.core.provenance import sidecar
 from mistline.report.tables import Row, Table, cell, columns, row
 
 _JOB_NAMES = ("slide", "donor", "scale")
-_PATTERNS = ("*.meta.json", "shards/*.meta.json")
+_PATTERNS = ("*.meta.json", "shards/*.meta.json", "he/*.meta.json", "he/shards/*.meta.json")
 
 
 @dataclass(frozen=True)

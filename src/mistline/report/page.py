@@ -15,7 +15,7 @@ from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import OutputError
 from mistline.core.log import progress
-from mistline.report import cohort, metacells, origins, spots
+from mistline.report import cohort, histology, metacells, origins, spots
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.plots import scores as score_plots
@@ -109,13 +109,14 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         seed: the run's seed.
     """
     n_pictures = len(gathered.slides) * (_MAPS_A_SLIDE + len(gathered.scales))
+    n_pictures += histology.PICTURES * sum(slide.he is not None for slide in gathered.slides)
     budget = int(BUDGET_BYTES * _TISSUE_SHARE / n_pictures)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
     views = [_view(gathered, slide, album) for slide in progress(gathered.slides, "draw")]
     context = _Context()
     _overview(context, gathered)
     _dataset(context, gathered)
-    _slides(context, gathered, views)
+    _slides(context, gathered, views, album)
     if gathered.quality is not None:
         _metacells(context, gathered.quality, views, album)
     _tasks(context, gathered, album)
@@ -231,7 +232,7 @@ def _dataset(context: _Context, gathered: Gathered) -> None:
     context.values |= {"splits_sentence": cohort.splits_sentence(splits), "leak": cohort.leak_notice(splits)}
 
 
-def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView]) -> None:
+def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], album: Album) -> None:
     slides = gathered.slides
     qc_table = spots.qc_table if gathered.quality is None else cohort.qc_table
     context.table("qc_table", qc_table(slides, {view.name: view.medians for view in views}))
@@ -239,8 +240,13 @@ def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView]) -
     context.table("exclusions_table", cohort.exclusions_table(slides))
     context.table("joins_table", cohort.joins_table(slides))
     context.table("problems_table", cohort.problems_table(slides))
+    he_table = histology.he_table(slides)
+    context.tables += [he_table] if he_table.rows else []
     context.values |= {
         "slides": views,
+        "he_table": he_table,
+        "he": {slide.name: histology.view_he(slide, album) for slide in slides},
+        "level": None if gathered.quality is None else min(gathered.quality["levels"]),
         "exclusions_sentence": cohort.exclusions_sentence(slides),
     }
 

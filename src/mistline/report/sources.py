@@ -37,6 +37,7 @@ class SlideSource:
         bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells; `image` is
             empty for a slide given as a table.
         tiles: grid scale -> stored tiles; none for a table.
+        he: contents of he/image.json; None where the slide has no H&E.
     """
 
     name: str
@@ -49,6 +50,7 @@ class SlideSource:
     image: Mapping[str, Any]
     cells: Mapping[str, Any]
     tiles: Mapping[str, int]
+    he: Mapping[str, Any] | None = None
 
     @property
     def pixel_size_um(self) -> float:
@@ -70,14 +72,14 @@ class SlideSource:
 
 
 def open_slide(
-    root: Path, splits: Path, entry: Mapping[str, str], grid_scales: Sequence[str], has_image: bool = True
+    root: Path, splits: Path, entry: Mapping[str, Any], grid_scales: Sequence[str], has_image: bool = True
 ) -> SlideSource:
     """Read the summaries of one slide.
 
     Args:
         root: the result folder.
         splits: the folder of split files.
-        entry: slide, donor, tissue and disease.
+        entry: slide, donor, tissue and disease, and `he` where it has an H&E.
         grid_scales: names of the grid scales.
         has_image: False for a table.
 
@@ -104,6 +106,7 @@ def open_slide(
         image=read_json(folder / "image.json") if has_image else {},
         cells=cells,
         tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
+        he=read_json(folder / "he" / "image.json") if entry.get("he") else None,
     )
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
-import pyarrow.parquet as pq
 import typer
 
 from mistline.core.errors import InputError
-from mistline.core.files import write_parquet
+from mistline.core.files import read_parquet, write_parquet
 from mistline.core.provenance import record
 from mistline.mist.metacells import assign_slide, read_vocabulary
 from mistline.workflow.digest import code_digest
@@ -26,7 +25,7 @@ def run(
     """Assign one slide."""
     vocabulary = read_vocabulary(metacells)
     cell_id, found = assign_slide(vocabulary, counts, threads)
-    expected = pq.read_table(cells, columns=["cell_id"])["cell_id"].to_numpy().astype(str)
+    expected = read_parquet(cells, ["cell_id"], "read_cells for this slide")["cell_id"].to_numpy().astype(str)
     if len(expected) != len(cell_id) or (expected != cell_id).any():
         raise InputError(counts, f"it lists other cells than {cells}", "run read_cells for this slide again")
     levels = {name: groups[found.metacell] for name, groups in vocabulary.levels.items()}

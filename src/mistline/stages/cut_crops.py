@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.crops import Crops
 from mistline.config.scales import load_scales
 from mistline.config.shards import Shards
-from mistline.core.files import read_json, write_parquet
+from mistline.core.files import read_json, read_parquet, write_parquet
 from mistline.core.provenance import record
 from mistline.mist import crops
 from mistline.mist.expression import CountsFile
@@ -39,7 +38,7 @@ def run(
     settings = load_section(Crops, params, "crops")
     all_scales = load_scales(scales)
     pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
-    table = pd.read_parquet(cells)
+    table = read_parquet(cells, crops.COLUMNS, made_by="read_cells for this slide")
     squares = crops.boxes(table, pixel_size_um, settings)
     described = crops.index_of(table, squares, pixel_size_um, all_scales, slide, donor)
     with CountsFile(counts) as rows:
@@ -47,7 +46,7 @@ def run(
         window = RowWindow(image)
         expected = crops.expected_bytes(described, window.n_channels)
         with ShardWriter(shards, expected, shard_gb) as writer:
-            crops.cut(window, described, rows, writer, threads)
+            crops.cut(window, described, pixel_size_um, rows, writer, threads)
     write_parquet(index, described)
     record(
         "cut_crops",

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.scales import load_scales
 from mistline.config.shards import Shards
 from mistline.core.errors import ConfigError
-from mistline.core.files import read_json, write_parquet
+from mistline.core.files import read_json, read_parquet, write_parquet
 from mistline.core.provenance import record
 from mistline.mist import tiles
 from mistline.mist.crops import require_same_cells
@@ -43,7 +42,7 @@ def run(
     if scale not in sizes:
         raise ConfigError("scales", f"no grid scale {scale!r}", f"choose one of {', '.join(sizes)}")
     pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
-    table = pd.read_parquet(cells)
+    table = read_parquet(cells, made_by="read_cells for this slide")
     grid = tiles.grid_of(table, pixel_size_um, scale, sizes[scale])
     with CountsFile(counts) as rows:
         require_same_cells(table, rows, cells)

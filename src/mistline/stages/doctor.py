@@ -12,15 +12,17 @@ import tempfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
+
+from mistline.store.verify import verify
 
 PACKAGES = (
     "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
     "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch",
-    "typer", "zarr",
+    "typer", "zarr", "zstandard",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("spatialdata", "spatialdata-io")
 MIN_MEMORY_GB = 4
@@ -46,8 +48,16 @@ class Finding:
     remedy: str = ""
 
 
-def run() -> None:
-    """Say what this machine has and what is missing."""
+def run(
+    dataset: Annotated[
+        Path | None, typer.Option(help="hash the files of this sealed dataset instead: are they as they were sealed?")
+    ] = None,
+) -> None:
+    """Say what this machine has and what is missing; or whether a dataset is whole."""
+    if dataset is not None:
+        found = verify(dataset)
+        typer.echo(f"{dataset}: {found.n_files} files, {found.n_bytes / 1e9:.3g} GB, all as they were sealed.")
+        return
     findings = examine(Path.cwd())
     typer.echo(render(findings))
     if any(finding.state == "missing" for finding in findings):

@@ -28,6 +28,13 @@ def run(
     h5ad: Annotated[Path, typer.Option(help="Embedding (h5ad) to write.")],
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     devices: Annotated[int, typer.Option(help="GPUs granted to this job.")] = 0,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MISTLINE_SCRATCH",
+            help="Folder on this node's own disk to copy the shards to first; without it they are read in place.",
+        ),
+    ] = None,
 ) -> None:
     """Embed a slide."""
     found = load(model_config)
@@ -36,7 +43,7 @@ def run(
     if identity.dataset_version != version:
         what = f"trained on dataset version {identity.dataset_version[:12]}, this one is {version[:12]}"
         raise InputError(model_config, what, "run train again")
-    source = open_source(dataset, slides=(slide,), workers=threads - 1)
+    source = open_source(dataset, slides=(slide,), workers=threads - 1, scratch=scratch)
     context = Context(identity.seed, pick_device(devices), threads, resume=embedding.parent / "resume")
     origin = Origin(identity.name, identity.seed, found.weights_sha256, version)
     with cpu_threads(threads):

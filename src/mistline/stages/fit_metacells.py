@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pandas as pd
-import pyarrow.parquet as pq
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.metacells import Metacells
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import write_json
+from mistline.core.files import parquet_columns, read_parquet, write_json
 from mistline.core.provenance import record
 from mistline.mist.expression import CountsFile
 from mistline.mist.metacell_fit import Source, fit_vocabulary
@@ -70,9 +69,7 @@ def run(
 
 def _read_side(splits: Path, counts: Path) -> pd.Series:
     """Return [n] the side of each cell, after checking that both files list the same cells."""
-    if not splits.is_file():
-        raise InputError(splits, "no such file", "run make_splits")
-    table = pd.read_parquet(splits, columns=["cell_id", "split"])
+    table = read_parquet(splits, ["cell_id", "split"], "make_splits")
     with CountsFile(counts) as file:
         ids = file.cell_ids()
     if len(ids) != len(table) or (table["cell_id"].to_numpy(dtype=str) != ids).any():
@@ -85,8 +82,8 @@ def _read_labels(cells: list[Path]) -> tuple[list[dict[str, Any]], list[str]]:
     found: list[dict[str, Any]] = []
     skipped: set[str] = set()
     for path in cells:
-        columns = [name for name in pq.read_schema(path).names if name.startswith("label_")]
-        table = pd.read_parquet(path, columns=columns)
+        columns = [name for name in parquet_columns(path, "read_cells for this slide") if name.startswith("label_")]
+        table = read_parquet(path, columns, "read_cells for this slide")
         types = {name.removeprefix("label_"): as_types(table[name]) for name in columns}
         skipped.update(name for name, values in types.items() if values is None)
         found.append(types)

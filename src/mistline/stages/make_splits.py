@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import typer
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from mistline.config.base import load_section, validate
 from mistline.config.scales import Scale
 from mistline.config.splits import Splits
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import read_json, write_json, write_parquet
+from mistline.core.files import read_json, read_parquet, write_json, write_parquet
 from mistline.core.geometry import tile_of, um_to_px
 from mistline.core.hashing import hash_file
 from mistline.core.provenance import record
@@ -137,14 +136,11 @@ def _check_lengths(slide: list[str], *others: list[Any]) -> None:
 
 def _read_xy_um(path: Path) -> NDArray[np.float64]:
     """Return the centres [n, 2] of a slide's cells."""
-    if not path.is_file():
-        raise InputError(path, "no such file", "run read_cells for this slide")
-    table = pq.read_table(path, columns=["x_um", "y_um"])
-    return np.column_stack([table["x_um"].to_numpy(), table["y_um"].to_numpy()]).astype(np.float64)
+    return read_parquet(path, ["x_um", "y_um"], "read_cells for this slide").to_numpy(dtype=np.float64)
 
 
 def _write(target: Path, cells: Path, codes: NDArray[np.int8]) -> None:
-    cell_id = pq.read_table(cells, columns=["cell_id"])["cell_id"].to_numpy()
+    cell_id = read_parquet(cells, ["cell_id"], "read_cells for this slide")["cell_id"].to_numpy()
     write_parquet(target, pd.DataFrame({"cell_id": cell_id, "split": np.array(library.SPLITS)[codes]}))
 
 

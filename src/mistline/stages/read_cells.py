@@ -11,7 +11,8 @@ import typer
 
 from mistline.config.base import load_section
 from mistline.config.cells import Cells
-from mistline.core.files import atomic_path, read_json, write_json, write_parquet
+from mistline.core.files import read_json, write_json, write_parquet
+from mistline.core.hdf5 import write_h5ad
 from mistline.core.provenance import record
 from mistline.mist.cells import Joined, Raw, join
 from mistline.mist.labels import read_labels
@@ -78,5 +79,4 @@ def _write_counts(path: Path, counts: Counts, joined: Joined) -> None:
         obs=pd.DataFrame(index=pd.Index(joined.table["cell_id"], name="cell_id")),
         var=pd.DataFrame({"symbol": list(counts.symbols)}, index=pd.Index(counts.gene_ids, name="gene_id")),
     )
-    with atomic_path(path) as part:
-        data.write_h5ad(part, compression="gzip", compression_opts=1)
+    write_h5ad(path, data, compression="gzip", compression_opts=1)

@@ -13,6 +13,7 @@ from mistline.core.files import read_json, write_parquet, write_text
 from mistline.core.log import progress
 from mistline.core.provenance import record, versions
 from mistline.mist.card import write_card
+from mistline.mist.he_proof import prove_he
 from mistline.mist.inventory import Cohort, describe
 from mistline.mist.metacells import read_vocabulary
 from mistline.mist.seal import Proven, SlideFiles, prove
@@ -32,11 +33,14 @@ STAGES = (
     "assign_metacells",
     "seal_dataset",
 )
+HE_STAGES = ("register_he", "cut_he")  # named where a slide has an H&E
 
 
 def run(
     root: Annotated[Path, typer.Option(help="the result folder, which holds slides/")],
-    slides_json: Annotated[str, typer.Option(help="JSON list of objects with slide, donor, tissue, disease")],
+    slides_json: Annotated[
+        str, typer.Option(help="JSON list of objects: slide, donor, tissue, disease, and he where it has one")
+    ],
     manifest: Annotated[Path, typer.Option(help="manifest.json to write; splits and metacells lie in its folder")],
     genes: Annotated[Path, typer.Option(help="genes.parquet to write, beside the manifest")],
     card: Annotated[Path, typer.Option(help="card.md to write")],
@@ -51,22 +55,29 @@ def run(
     cohort = Cohort(folder, entries, read_json(folder / "splits.json"), read_json(folder / "metacells.json"))
     levels = read_vocabulary(folder / "metacells.h5ad").levels
     files = [
-        SlideFiles(e["slide"], e["donor"], root / "slides" / e["slide"], folder / "splits" / f"{e['slide']}.parquet")
+        SlideFiles(
+            slide=e["slide"],
+            donor=e["donor"],
+            folder=root / "slides" / e["slide"],
+            splits=folder / "splits" / f"{e['slide']}.parquet",
+            has_he=bool(e.get("he", False)),
+        )
         for e in entries
     ]
     check_splits(files, cohort.splits)
     proven = [prove(item, sizes, levels) for item in progress(files, "prove")]
     _check_channels(files, proven)
+    histology = {item.slide: prove_he(item, sizes) for item in files if item.has_he}
     vocabulary = unite({item.slide: found.panel for item, found in zip(files, proven, strict=True)})
     write_parquet(genes, vocabulary.table())
     made_by = {
         "sections": sections,
-        "code": {stage: code_digest(stage) for stage in STAGES},
+        "code": {stage: code_digest(stage) for stage in (*STAGES, *(HE_STAGES if histology else ()))},
         "versions": {name: number for name, number in versions().items() if name != "torch"},
     }
     content = describe(cohort, files, proven, sizes, made_by)
     version = write_manifest(manifest, content)
-    write_text(card, write_card(content, version, cohort.splits, cohort.quality))
+    write_text(card, write_card(content, version, cohort.splits, cohort.quality, histology))
     inputs = {name: folder / name for name in ("splits.json", "metacells.h5ad", "metacells.json")}
     code = made_by["code"]["seal_dataset"]
     record("seal_dataset", outputs=[manifest, genes, card], inputs=inputs, params=sections, code=code)

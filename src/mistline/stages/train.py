@@ -35,6 +35,13 @@ def run(
     params: Annotated[str, typer.Option(help="Settings of the model, as JSON.")] = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     devices: Annotated[int, typer.Option(help="GPUs granted to this job.")] = 0,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="MISTLINE_SCRATCH",
+            help="Folder on this node's own disk to copy the shards to first; without it they are read in place.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model."""
     package = find("models", registry_name, "--registry-name")
@@ -42,7 +49,9 @@ def run(
     if (weights.name, genes.name) != (WEIGHTS, GENES) or len({weights.parent, genes.parent, config.parent}) > 1:
         raise ConfigError("train", "the model's files lie apart", f"write {WEIGHTS} and {GENES} beside --config")
     context = Context(seed, pick_device(devices), threads, resume=weights.parent / "resume")
-    parts = {split: open_source(dataset, split=split, workers=threads - 1) for split in ("train", "val")}
+    parts = {
+        split: open_source(dataset, split=split, workers=threads - 1, scratch=scratch) for split in ("train", "val")
+    }
     with cpu_threads(threads):
         trained = train(package, section, parts["train"], parts["val"], context)
     version = read_manifest(dataset).version

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,24 +32,18 @@ class _PageCount:
         self._pages = 3
         self._leaf_room = 0
 
-    def bytes_with(self, length: int) -> int:
-        """Return the file's size after a value of `length` bytes; branch pages are taken as one in 100."""
-        own, node = self._needs(length)
-        return (self._pages + own + (node > self._leaf_room)) * _PAGE * 101 // 100
-
-    def add(self, length: int) -> None:
-        own, node = self._needs(length)
+    def add(self, length: int) -> int:
+        """Count a value of `length` bytes; return the file's size with it, branch pages taken as one in 100."""
+        if length <= _INLINE:
+            node = (length + 19) // 2 * 2
+        else:
+            node = 26
+            self._pages += _whole_pages(length + 16) // _PAGE
         if node > self._leaf_room:
             self._pages += 1
             self._leaf_room = _LEAF_BYTES
         self._leaf_room -= node
-        self._pages += own
-
-    @staticmethod
-    def _needs(length: int) -> tuple[int, int]:
-        if length <= _INLINE:
-            return 0, (length + 19) // 2 * 2
-        return _whole_pages(length + 16) // _PAGE, 26
+        return self._pages * _PAGE * 101 // 100
 
 
 class ShardWriter:
@@ -77,7 +72,11 @@ class ShardWriter:
 
     def __enter__(self) -> ShardWriter:
         self._part = self._atomic.__enter__()
-        self._part.mkdir()
+        try:
+            self._part.mkdir()
+        except OSError as problem:
+            self._atomic.__exit__(type(problem), problem, problem.__traceback__)
+            raise
         return self
 
     def __exit__(
@@ -100,10 +99,9 @@ class ShardWriter:
             OutputError: the disk is full.
         """
         size = len(record)
-        if self._env is not None and self._pages.bytes_with(size) > self._limit:
-            self._close_file()
         try:
-            if self._env is None:
+            if self._env is None or (self._pages.add(size) > self._limit and self._file_records):
+                self._close_file()
                 self._open_file(size)
             if self._batch_records == _BATCH_RECORDS or self._batch_bytes + size > _BATCH_BYTES:
                 self._end_batch()
@@ -116,11 +114,11 @@ class ShardWriter:
         self._file_records += 1
         self._batch_records += 1
         self._batch_bytes += size
-        self._pages.add(size)
         return self.n_records - 1
 
     def _open_file(self, size: int) -> None:
         self._pages = _PageCount()
+        self._pages.add(size)
         self._file_records = self._batch_records = self._batch_bytes = 0
         self._name = f"{len(self._contents):04d}.lmdb"
         self._map = _whole_pages(max(int(min(self._expected, self._limit) * 1.2), size) + _SPARE_BYTES)
@@ -151,19 +149,20 @@ class ShardWriter:
         self._batch_records = self._batch_bytes = 0
 
     def _close_file(self) -> None:
-        final = self._part / self._name
-        try:
-            self._end_batch()
-        except lmdb.Error as problem:
-            raise self._unwritable(problem) from problem
+        if self._env is None:
+            return
+        self._end_batch()
         self._env.close()
         self._env = None
+        final = self._part / self._name
         final.chmod(0o444)
         self._contents[self._name] = {"n_records": self._file_records, "n_bytes": final.stat().st_size}
 
     def _finish(self) -> None:
-        if self._env is not None:
+        try:
             self._close_file()
+        except lmdb.Error as problem:
+            raise self._unwritable(problem) from problem
         (self._part / CONTENTS).write_text(json.dumps(self._contents, indent=1, sort_keys=True) + "\n", "utf-8")
 
     def _abandon(self) -> None:
@@ -173,9 +172,13 @@ class ShardWriter:
             self._env.close()
 
     def _unwritable(self, problem: lmdb.Error) -> OutputError:
-        return OutputError(
-            self._folder, f"the shard cannot be written ({problem})", "free space on the disk, then run again"
-        )
+        # A write that the disk takes half of is an "Input/output error" to LMDB: the space left tells.
+        if shutil.disk_usage(self._part).free < _BATCH_BYTES:
+            return OutputError(
+                self._folder, "the disk is full", "free space or choose another --directory, then run again"
+            )
+        what = f"the shard cannot be written ({problem})"
+        return OutputError(self._folder, what, "free space on the disk, or have it checked, then run again")
 
 
 def _whole_pages(size: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,14 +14,20 @@ logger = logging.getLogger("mistline.train")
 
 
 def pick_device(devices: int) -> str:
-    """Return cuda where a GPU is granted and there, else cpu; says so where one was granted in vain.
+    """Return cuda where a GPU is granted and there, else cpu; warns where a scheduler's grant cannot be used.
 
     Args:
         devices: GPUs granted to the job.
     """
-    if devices > 0 and torch.cuda.is_available():
+    if devices == 0:
+        return "cpu"
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if torch.cuda.is_available():
+        logger.info("running on cuda (CUDA_VISIBLE_DEVICES=%s)", named or "all")
         return "cuda"
-    if devices > 0:
+    if named:
+        logger.warning("a GPU was given (CUDA_VISIBLE_DEVICES=%s), but torch cannot use it: running on the CPU", named)
+    else:
         logger.info("this machine has no GPU: running on the CPU")
     return "cpu"
 

@@ -20,11 +20,12 @@ def open_source(
     split: Literal["train", "val", "test"] | None = None,
     slides: Sequence[str] | None = None,
     workers: int = 0,
+    scratch: Path | None = None,
 ) -> Source:
     """Open a part of a sealed dataset, of bundles or of tables; see `DatasetSource`."""
     if read_manifest(manifest).kind == "tables":
         return TableSource(manifest, split, slides)
-    return DatasetSource(manifest, split, slides, workers)
+    return DatasetSource(manifest, split, slides, workers, scratch)
 
 
 class DatasetSource:
@@ -35,6 +36,7 @@ class DatasetSource:
         split: train, val, test; None for all records.
         slides: names; None for all.
         workers: processes that may read ahead; they change no batch.
+        scratch: folder on this node's own disk that the shards which are read are copied to first; None for none.
 
     Attributes:
         genes: see `Source`.
@@ -51,16 +53,18 @@ class DatasetSource:
         split: Literal["train", "val", "test"] | None = None,
         slides: Sequence[str] | None = None,
         workers: int = 0,
+        scratch: Path | None = None,
     ) -> None:
         self._manifest = manifest
         self._split: Literal["train", "val", "test"] | None = split
         self._slides = slides
         self._workers = workers
+        self._scratch = scratch
         self._opened: dict[Needs, MistDataset] = {}
         cells = self._open(Needs())
         self.genes = cells.genes.gene_ids
         self.common_genes = tuple(compress(self.genes, cells.genes.common().tolist()))
-        self.channels = cells.manifest.channels
+        self.channels = cells.channels
 
     def count(self, scale: str = "cell") -> int:
         """Return the number of records."""
@@ -83,5 +87,6 @@ class DatasetSource:
                 image_size=needs.image_size,
                 genes=needs.genes,
                 slides=self._slides,
+                scratch=self._scratch,
             )
         return self._opened[needs]

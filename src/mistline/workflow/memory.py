@@ -30,6 +30,8 @@ NEEDS = {
     "read_table": Need(2000, 1500, 40),
     "cut_crops": Need(2000, 500, 4),
     "cut_tiles": Need(2000, 500, 4),
+    "register_he": Need(3500, 300),
+    "cut_he": Need(3000, 500),
     "make_splits": Need(1500, 400),
     "fit_metacells": Need(10_000, 300),  # max_fit_cells of a 5,000-gene panel are held
     "assign_metacells": Need(2000, 300),
@@ -42,6 +44,7 @@ NEEDS = {
     "predict": Need(6000, 4000),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
+    "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not
 }
 
 

@@ -21,7 +21,7 @@ from mistline.xenium.cells import read_cells
 from mistline.xenium.counts import Features, read_features
 from mistline.xenium.layout import Layout, detect
 from mistline.xenium.morphology import NUCLEI, Source, choose, open_bands, read_low_resolution, sources
-from mistline.xenium.panel import Panel, kind_of_ids, read_panel
+from mistline.xenium.panel import Panel, is_ensembl, kind_of_ids, read_panel
 from mistline.xenium.tables import n_rows, require_columns
 
 _MAX_WHOLE_READ_PX = 4096 * 4096
@@ -163,6 +163,15 @@ def _about_counts(experiment: Experiment, features: Features, n_cells: int) -> l
                 "add gene_panel.json of the run, which maps symbols to Ensembl ids",
             )
         )
+    else:
+        unnamed = [gene for gene in features.gene_ids if not is_ensembl(gene)]
+        if unnamed:
+            problems.append(
+                _warning(
+                    f"{len(unnamed)} of {len(features.gene_ids)} genes have no Ensembl id, such as {unnamed[0]!r}",
+                    "nothing, if they are custom targets; else add gene_panel.json of the run",
+                )
+            )
     n_proteins = features.n_by_other_type.get("Protein Expression", 0)
     if n_proteins:
         problems.append(_warning(f"{n_proteins} protein features are left out", "nothing; the dataset holds genes"))

@@ -7,7 +7,7 @@ million entries at a time; what stays in memory is one int32 value and one int32
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, system_error
 from mistline.xenium.cells import refuse_duplicates
 from mistline.xenium.ids import Ids, decode
-from mistline.xenium.panel import Panel, gene_ids
+from mistline.xenium.panel import Panel, gene_ids, is_missing
 
 GENE = "Gene Expression"
 NOT_CONTROLS = frozenset({GENE, "Protein Expression"})
 _CHUNK_ENTRIES = 1 << 22
+_MOST = np.iinfo(np.int32).max
 _COPY_AGAIN = "copy it again from the run's output bundle"
 _AS_WRITTEN = "use the matrix as the instrument wrote it"
 _DATASETS = (
@@ -121,7 +122,9 @@ def _open(path: Path) -> Iterator[h5py.Group]:
                 raise InputError(path, "an HDF5 file, but not a 10x feature matrix", _AS_WRITTEN)
             yield file["matrix"]
     except OSError as error:
-        raise InputError(path, f"truncated or not an HDF5 file ({error})", _COPY_AGAIN) from error
+        raise system_error(error, path) or InputError(
+            path, f"truncated or not an HDF5 file ({error})", _COPY_AGAIN
+        ) from error
 
 
 def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
@@ -143,10 +146,18 @@ def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
         raise InputError(path, f'no feature has the type "{GENE}"', _AS_WRITTEN)
     symbols = tuple(names[is_gene])
     ids = tuple(gene_ids(tuple(stored[is_gene]), symbols, panel))
+    _require_ids(path, ids, symbols)
+    return Features(n_cells=n_cells, n_entries=n_entries, gene_ids=ids, symbols=symbols, types=types)
+
+
+def _require_ids(path: Path, ids: Sequence[str], symbols: Sequence[str]) -> None:
+    missing = [symbol for gene, symbol in zip(ids, symbols, strict=True) if is_missing(gene)]
+    if missing:
+        what = f"{len(missing)} of {len(ids)} genes have no id, such as the one with the symbol {missing[0]!r}"
+        raise InputError(path, what, "add gene_panel.json of the run, or give every gene its Ensembl id in features/id")
     doubled = sorted(gene for gene, times in Counter(ids).items() if times > 1)
     if doubled:
         raise InputError(path, f"{len(doubled)} gene ids occur more than once, such as {doubled[0]}", _AS_WRITTEN)
-    return Features(n_cells=n_cells, n_entries=n_entries, gene_ids=ids, symbols=symbols, types=types)
 
 
 def _text(path: Path, group: h5py.Group, name: str) -> NDArray[np.object_]:
@@ -172,7 +183,11 @@ def _read_matrix(
     for first, last in _chunks(indptr):
         entries = slice(int(indptr[first]), int(indptr[last]))
         feature, value = group["indices"][entries], group["data"][entries]
-        _check_entries(path, features, feature, value)
+        if feature.size and (feature.min() < 0 or feature.max() >= len(features.types)):
+            raise InputError(path, "an entry lies outside the matrix", _COPY_AGAIN)
+        bad = _no_counts(features, feature, value)
+        if bad.any():
+            raise _no_count(path, group, indptr, entries.start + np.flatnonzero(bad))
         cell = np.repeat(np.arange(last - first), np.diff(indptr[first : last + 1]))
         kept = column[feature] >= 0
         stop = filled + int(kept.sum())
@@ -208,10 +223,21 @@ def _chunks(indptr: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _check_entries(path: Path, features: Features, feature: NDArray[Any], value: NDArray[Any]) -> None:
-    if feature.size and (feature.min() < 0 or feature.max() >= len(features.types)):
-        raise InputError(path, "an entry lies outside the matrix", _COPY_AGAIN)
-    counted = value[features.types[feature] != "Protein Expression"]  # intensities, not counts
-    whole = np.isfinite(counted).all() and (counted == np.trunc(counted)).all()
-    if not whole or (counted.size and (counted.min() < 0 or counted.max() > np.iinfo(np.int32).max)):
-        raise InputError(path, "a count is negative, not a number or not whole", _AS_WRITTEN)
+def _no_counts(features: Features, feature: NDArray[np.integer[Any]], value: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which entries are no count; of proteins, which have intensities, none."""
+    with np.errstate(invalid="ignore"):  # NaN compares false
+        is_count = (value >= 0) & (value <= _MOST) & (value == np.trunc(value))
+    return ~is_count & (features.types[feature] != "Protein Expression")
+
+
+def _no_count(path: Path, group: h5py.Group, indptr: NDArray[np.int64], bad: NDArray[np.int64]) -> InputError:
+    """Name the first of the entries `bad`, which are no counts."""
+    entry = int(bad[0])
+    barcode = group["barcodes"].asstr()[int(np.searchsorted(indptr, entry, side="right")) - 1]
+    symbol = group["features/name"].asstr()[int(group["indices"][entry])]
+    return InputError(
+        path,
+        f"the count of {symbol} in cell {barcode} is {group['data'][entry]:g}, not a whole number from 0 to {_MOST}"
+        + (f" ({len(bad)} such entries at least)" if len(bad) > 1 else ""),
+        "use the raw matrix as the instrument wrote it, neither normalised nor corrected",
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, system_error
 from mistline.xenium.bundle import read_experiment, version_hint
 from mistline.xenium.tables import columns_of
 
@@ -23,6 +23,7 @@ MATRIX = "cell_feature_matrix.h5"
 GENE_PANEL = "gene_panel.json"
 ZSTACK = "morphology.ome.tif"
 MIP = "morphology_mip.ome.tif"
+FOCUS_FOLDER = "morphology_focus"
 REQUIRED = (EXPERIMENT, CELLS, CELL_BOUNDARIES, MATRIX)
 
 _FOCUS_FILE = "morphology_focus.ome.tif"
@@ -124,6 +125,8 @@ def _require_bundle(bundle: Path) -> None:
             "no such bundle",
             "download and unzip it (the slide sheet's url column says where from) or correct bundle: in the config",
         )
+    for folder in (bundle, bundle / FOCUS_FOLDER):
+        _require_listable(folder)
     missing = [name for name in REQUIRED if not (bundle / name).is_file()]
     if not missing:
         return
@@ -132,6 +135,16 @@ def _require_bundle(bundle: Path) -> None:
     if len(missing) < len(REQUIRED):
         raise InputError(bundle / missing[0], "no such file in the bundle", remedy)
     raise InputError(bundle, f"not a Xenium bundle: found {_listing(bundle)}; looked for {', '.join(REQUIRED)}", remedy)
+
+
+def _require_listable(folder: Path) -> None:
+    """Refuse a folder that cannot be listed: a search for images in it would find none, without a word."""
+    if not folder.is_dir():
+        return
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise system_error(error, folder) or error from error
 
 
 def _look(bundle: Path) -> _Evidence:

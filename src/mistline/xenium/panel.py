@@ -11,6 +11,7 @@ from typing import Any
 
 from mistline.core.errors import InputError
 
+_NOTHING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,8}G\d{6,}(\.\d+)?")
 
 
@@ -58,12 +59,20 @@ def is_ensembl(gene_id: str) -> bool:
     return _ENSEMBL.fullmatch(gene_id) is not None
 
 
-def gene_ids(stored: Sequence[str], symbols: Sequence[str], panel: Panel | None) -> list[str]:
-    """Return each gene's id: the stored Ensembl id, else the panel's Ensembl id of its symbol, else the symbol.
+def is_missing(gene_id: str) -> bool:
+    """Tell whether an id is empty, or one of the words that tables write for nothing."""
+    return gene_id.strip().casefold() in _NOTHING
 
-    A stored id that is neither (a custom target) stays as it is.
+
+def gene_ids(stored: Sequence[str], symbols: Sequence[str], panel: Panel | None) -> list[str]:
+    """Return each gene's id: the stored Ensembl id, else the panel's Ensembl id of its symbol, else what is stored.
+
+    What is stored without being an Ensembl id is a custom target, or the symbol where a matrix knows no ids at all;
+    a matrix that leaves all its ids empty knows none either.
     """
     known = panel.ensembl_of if panel else {}
+    if all(map(is_missing, stored)):
+        stored = symbols
     return [gene if is_ensembl(gene) else known.get(symbol, gene) for gene, symbol in zip(stored, symbols, strict=True)]
 
 

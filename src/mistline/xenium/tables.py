@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, system_error
 
 _BATCH_ROWS = 1 << 18
 
@@ -27,7 +27,8 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     except FileNotFoundError:
         raise InputError(path, "no such file", "copy it from the run's output bundle") from None
     except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
-        raise InputError(
+        told = system_error(error, path) if isinstance(error, OSError) else None
+        raise told or InputError(
             path,
             f"truncated or not a parquet file ({_first_line(error)})",
             "copy it again from the run's output bundle",

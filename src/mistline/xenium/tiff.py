@@ -15,7 +15,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, system_error
 
 DOWNLOAD_AGAIN = "download it again and compare its size and checksum with the source's"
 _BAND_ROWS = 1024
@@ -169,7 +169,10 @@ class Bands:
         if index >= len(page.dataoffsets) or not page.databytecounts[index]:
             raise InputError(place, "the tile is missing", DOWNLOAD_AGAIN)
         n_bytes = page.databytecounts[index]
-        data = os.pread(self._descriptor, n_bytes, page.dataoffsets[index])
+        try:
+            data = os.pread(self._descriptor, n_bytes, page.dataoffsets[index])
+        except OSError as error:
+            raise system_error(error, place) or InputError(place, f"unreadable ({error})", DOWNLOAD_AGAIN) from error
         if len(data) != n_bytes:
             raise InputError(place, f"the file ends {n_bytes - len(data)} bytes too early", DOWNLOAD_AGAIN)
         try:

@@ -27,8 +27,8 @@ def config(**values: Any) -> Any:
         ({"zzz": 1}, "config.zzz: unknown key; remove it; known keys are cells, crops"),
         ({"models": {"a": {"modl": "pca"}}}, "config.models.a.modl: unknown key; did you mean model."),
         ({"slides": [SLIDE | {"donr": "d"}]}, "config.slides.0.donr: unknown key; did you mean donor."),
-        # an H&E image that nothing reads yet is refused, not ignored
-        ({"slides": [SLIDE | {"he_image": "he.tif"}]}, "config.slides.0.he_image: unknown key"),
+        ({"slides": [SLIDE | {"he_image": "he.tif"}]}, "has he_image without he_alignment: they belong together"),
+        ({"slides": [SLIDE | {"he_alignment": "m.csv"}]}, "has he_alignment without he_image: they belong together"),
         ({"crops": {"context": 0.5}}, "config.crops.context: input should be greater than or equal to 1, not 0.5"),
         (
             {"scales": [{"name": "cell", "unit": "cell"}, {"name": "n", "unit": "grid"}]},

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import pickle
+import re
 
 import pytest
 
-from mistline.core.errors import ConfigError, InputError, MistlineError, OutputError, ResourceError
+from mistline.core.errors import ConfigError, InputError, MistlineError, OutputError, ResourceError, system_error
 
 
 def test_one_sentence() -> None:
@@ -20,3 +22,34 @@ def test_classes_have_their_own_exit_code_and_cross_process_borders(kind: type[M
     codes = [item.exit_code for item in (MistlineError, InputError, ConfigError, OutputError, ResourceError)]
     assert len(set(codes)) == len(codes)
     assert not {0, 2} & set(codes)  # 0 is success, 2 a wrong command line
+
+
+@pytest.mark.parametrize(
+    ("number", "writing", "kind", "sentence"),
+    [
+        (errno.ENOSPC, True, OutputError, "out/a: the disk is full; free space"),
+        (errno.EDQUOT, False, OutputError, "out/a: the disk is full; free space"),
+        (errno.EACCES, True, OutputError, "out/a: no permission to write here; choose a folder"),
+        (errno.EROFS, True, OutputError, "out/a: no permission to write here; choose a folder"),
+        (errno.EACCES, False, InputError, "out/a: no permission to read it; get read access"),
+        (errno.EIO, False, InputError, "out/a: the disk or network file system failed .*; run again"),
+        (errno.ESTALE, True, OutputError, "out/a: the disk or network file system failed .*; run again"),
+        (errno.ENAMETOOLONG, True, OutputError, "out/a: the name is too long; choose a shorter"),
+        (errno.EMFILE, False, ResourceError, "out/a: too many open files; raise the limit"),
+        (errno.ENOTDIR, True, OutputError, "out/a: not a directory; remove what is there"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(number, writing, kind, sentence):
+    found = system_error(OSError(number, "..."), "out/a", writing=writing)
+    assert type(found) is kind
+    assert re.match(sentence, str(found))
+
+
+def test_an_input_that_fails_while_an_output_is_made_is_named_itself():
+    error = PermissionError(errno.EACCES, "...", "bundle/cells.parquet")
+    assert str(system_error(error, "out/a", writing=True)).startswith("bundle/cells.parquet: no permission to read it;")
+
+
+def test_what_the_system_did_not_refuse_stays_what_it_is():
+    assert system_error(FileNotFoundError(errno.ENOENT, "..."), "a") is None
+    assert system_error(OSError("no number"), "a") is None

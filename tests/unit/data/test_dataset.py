@@ -271,7 +271,7 @@ def test_a_tile_of_two_sides_is_refused(own):
 
 def test_columns_are_arrays_and_not_objects(sealed):
     dataset = open_dataset(sealed, image_size=None, genes=None)
-    for table in dataset._tables:
+    for table in dataset._reader.columns.tables:
         assert table.xy_um.dtype == np.float32
         assert table.split.itemsize == 1
         assert table.ids.nbytes < 40 * len(table)

@@ -74,7 +74,7 @@ def test_every_cell_has_its_nearest(n, k, seed):
 
 def test_a_long_edge_over_a_hole_is_no_neighbour():
     rng = np.random.default_rng(0)
-    left, right = rng.uniform(0, 10, (50, 2)), rng.uniform(0, 10, (50, 2)) + (200, 0)
+    left, right = rng.uniform(0, 10, (50, 2)), rng.uniform((200, 0), (210, 10), (50, 2))
     graph = delaunay(np.concatenate([left, right]))
     assert not graph[:50, 50:].nnz
 

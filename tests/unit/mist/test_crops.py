@@ -28,7 +28,7 @@ def _cut(slide: Painted, folder, settings: Crops = Crops(), threads: int = 1, ce
     squares = crops.boxes(cells, PIXEL_UM, settings)
     index = crops.index_of(cells, squares, PIXEL_UM, DEFAULT_SCALES, "s1", "d1")
     with CountsFile(slide.counts_file) as counts, ShardWriter(folder, 0, 4.0) as writer:
-        crops.cut(RowWindow(slide.image), index, counts, writer, threads)
+        crops.cut(RowWindow(slide.image), index, PIXEL_UM, counts, writer, threads)
     return index
 
 

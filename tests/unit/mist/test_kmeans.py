@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.cluster import KMeans
-from sklearn.metrics import pairwise_distances_argmin
 
 from mistline.core.errors import InputError
-from mistline.mist.kmeans import Settings, assign, fit_kmeans, group_sums, squared_distances
+from mistline.mist.kmeans import Settings, fit_kmeans, group_sums, lloyd, spread
+from mistline.mist.nearest import assign
 
 
 def points(n: int = 6000, p: int = 10, seed: int = 0) -> np.ndarray:
@@ -54,9 +54,30 @@ def test_the_seed_and_the_purpose_decide():
 
 def test_a_centre_without_points_is_given_the_farthest_one():
     x = np.concatenate([np.zeros((50, 2)), np.full((1, 2), 100.0), np.full((1, 2), -70.0)]).astype(np.float32)
-    found = fit_kmeans(x, 3, Settings(1, 20, 0), "t")
-    assert np.bincount(found.labels, minlength=3).tolist().count(0) == 0
-    assert found.inertia == pytest.approx(0.0, abs=1e-9)
+    start = np.array([[0, 0], [0, 0], [0, 0]], dtype=np.float32)
+    centres = lloyd(x, start, 20)
+    assert sorted(centres[:, 0].tolist()) == [-70.0, 0.0, 100.0]
+
+
+def test_starts_are_distinct_and_spread_wider_than_chance():
+    x = points(2000)
+    chosen = spread(x, 25, np.random.default_rng(0))
+    assert len(set(chosen.tolist())) == 25
+    by_chance = [np.random.default_rng(i).choice(2000, 25, replace=False) for i in range(20)]
+    away = [_distance(x, rows) for rows in by_chance]
+    assert _distance(x, chosen) < min(away)
+
+
+def _distance(x: np.ndarray, rows: np.ndarray) -> float:
+    return float(((x[:, None] - x[rows][None]) ** 2).sum(axis=2).min(axis=1).mean())
+
+
+def test_a_sample_of_the_points_is_seen_first_and_all_points_at_the_end():
+    x = points(4000)
+    found = fit_kmeans(x, 8, Settings(1, 40, 0), "t")  # 512 of the 4,000 points warm the centres up
+    for k in range(8):
+        np.testing.assert_allclose(found.centres[k], x[found.labels == k].mean(axis=0), atol=1e-3)
+    np.testing.assert_array_equal(found.labels, assign(x, found.centres))
 
 
 def test_fewer_distinct_points_than_centres_leave_centres_empty_and_finite():
@@ -71,35 +92,8 @@ def test_more_centres_than_points_are_refused():
         fit_kmeans(points(4), 5, Settings(1, 5, 0), "metacells")
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e4])
-def test_assignment_is_that_of_the_library(scale):
-    x, centres = points() * np.float32(scale), points(300, seed=1) * np.float32(scale)
-    np.testing.assert_array_equal(assign(x, centres, threads=2), pairwise_distances_argmin(x, centres))
-
-
-def test_far_from_the_origin_near_ties_are_decided_exactly():
-    rng = np.random.default_rng(0)
-    offset = np.float32(3000.0)
-    centres = (offset + rng.integers(-8, 8, (60, 5))).astype(np.float32)
-    x = (offset + rng.integers(-8, 8, (3000, 5)) + 0.25).astype(np.float32)
-    exact = ((x[:, None].astype(np.float64) - centres[None]) ** 2).sum(axis=2)
-    np.testing.assert_array_equal(assign(x, centres), exact.argmin(axis=1))
-
-
-def test_among_equals_the_first_centre_wins():
-    centres = np.array([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
-    assert assign(np.array([[0.0, 5.0], [2.0, 0.0]], dtype=np.float32), centres).tolist() == [0, 0]
-
-
-def test_no_points_have_no_labels():
-    assert assign(np.zeros((0, 3), dtype=np.float32), np.eye(3, dtype=np.float32)).shape == (0,)
-
-
-def test_distances_and_sums_are_exact():
-    x, centres = points(100), points(7, seed=3)
-    labels = assign(x, centres)
-    difference = x.astype(np.float64) - centres[labels]
-    np.testing.assert_allclose(squared_distances(x, centres, labels), (difference**2).sum(axis=1))
+def test_sums_are_exact_whether_dense_or_sparse():
+    x, labels = points(100), np.arange(100) % 7
     expected = np.array([x[labels == k].astype(np.float64).sum(axis=0) for k in range(7)])
     np.testing.assert_allclose(group_sums(x, labels, 7), expected)
     np.testing.assert_allclose(group_sums(sparse.csr_matrix(x), labels, 7), expected)

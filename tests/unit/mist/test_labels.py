@@ -36,6 +36,7 @@ def test_byte_order_mark_is_no_part_of_the_header(tmp_path):
         ("cell_id,a\n7,x\n7,y\n", "1 cell ids occur more than once, such as '7'"),
         ("cell_id,a\n7,x\n99,y\n98,z\n", "labels of 2 ids that are no cell of the bundle, such as '98'"),
         ("", "not a csv"),
+        ("cell_id,a,b\n7,x,y\n12,z", "row 2 below the header has 2 of 3 fields; the file may be cut off"),
         ("cell_id,a\n7,x,y,z\n12,x\n7,x,y,z,w\n", "not a csv"),
     ],
 )

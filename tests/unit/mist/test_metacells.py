@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import anndata
 import numpy as np
@@ -15,7 +16,7 @@ from mistline.config.metacells import Metacells
 from mistline.core.errors import InputError
 from mistline.mist.expression import CountsFile, log_normalise
 from mistline.mist.metacell_fit import Source, fit_vocabulary
-from mistline.mist.metacell_quality import Judged, as_types, judge
+from mistline.mist.metacell_quality import Judged, _histogram, as_types, judge
 from mistline.mist.metacells import Query, Vocabulary, assign_slide, read_vocabulary, write_vocabulary
 
 N_TYPES = 4
@@ -206,6 +207,10 @@ def test_quality_is_what_a_dense_computation_gives(vocabulary, source):
         pcc = [np.corrcoef(y[:, g], c[:, g])[0, 1] for g in range(24)]
         assert quality[part]["n_cells"] == rows.sum()
         assert quality[part]["gene_pcc"]["mean"] == pytest.approx(np.mean(pcc), abs=1e-5)
+        histogram = quality[part]["gene_pcc"]["histogram"]
+        np.testing.assert_allclose(np.diff(histogram["edges"]), 0.05)
+        assert histogram["counts"] == np.histogram(pcc, histogram["edges"])[0].tolist()
+        assert sum(histogram["counts"]) == 24
         kept = quality[part]["variance_kept"]
         assert kept["pca"] == pytest.approx((scores[rows] ** 2).sum() / centred, abs=1e-5)
         assert kept["quantised"] == pytest.approx(1 - ((y - c) ** 2).sum() / centred, abs=1e-5)
@@ -215,6 +220,12 @@ def test_quality_is_what_a_dense_computation_gives(vocabulary, source):
             "median": np.median(sizes),
             "max": sizes.max(),
         }
+
+
+def test_correlations_are_binned_to_the_ends_and_nothing_is_no_histogram():
+    assert _histogram(np.array([-1.0, -0.96, 1.0])) == {"edges": ANY, "counts": [2, *[0] * 38, 1]}
+    assert _histogram(np.array([0.5, 0.52, 0.61])) == {"edges": [0.5, 0.55, 0.6, 0.65], "counts": [2, 0, 1]}
+    assert _histogram(np.zeros(0)) is None
 
 
 def test_quality_does_not_depend_on_the_threads(vocabulary, source):

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 
 from mistline.core.errors import InputError
 from mistline.mist.pca import fit_pca, ordered_map
+from tests.unit.mist.traced import peak_bytes
 
 
 def rows(n: int = 1500, g: int = 60, seed: int = 0) -> sparse.csr_matrix:
@@ -83,3 +84,9 @@ def test_ordered_map_keeps_the_order_and_few_items_in_flight():
         done.append(item)
     assert done == list(range(20))
     assert most[0] <= 5
+
+
+def test_memory_does_not_grow_with_the_rows():
+    block = rows()
+    few, many = (peak_bytes(lambda n=n: fit_pca((block.copy() for _ in range(n)), 5)) for n in (4, 24))
+    assert many < 1.1 * few

@@ -9,7 +9,7 @@ import zarr
 from mistline.core.errors import InputError
 from mistline.core.hashing import hash_file
 from mistline.mist import pyramid
-from mistline.mist.pyramid import Description, LevelWriter, RowWindow, create, halved, level_shapes
+from mistline.mist.pyramid import Description, Level, LevelWriter, RowWindow, create, halved, level_shapes
 
 SHAPE = (2301, 1405)
 
@@ -75,18 +75,18 @@ def test_chunks_are_packed_into_shards(image):
 
 def test_rows_are_read_once_going_down(image, monkeypatch):
     read = []
-    original = RowWindow._read
+    original = Level.read
 
-    def counted(self, start, stop):
-        read.append((start, stop))
-        return original(self, start, stop)
+    def counted(self, channels, rows, *columns):
+        read.append((rows.start, rows.stop))
+        return original(self, channels, rows, *columns)
 
-    monkeypatch.setattr(RowWindow, "_read", counted)
+    monkeypatch.setattr(Level, "read", counted)
     window = RowWindow(image)
     expected = np.stack([_pixels(0), _pixels(1)])
     for start, stop in [(0, 30), (3, 900), (3, 700), (600, 1300), (1023, 1024), (1024, 1024), (1900, 2301)]:
         np.testing.assert_array_equal(window.rows(start, stop), expected[:, start:stop])
-        assert window._held.shape[1] <= stop - start + 1200
+        assert window._held.shape[1] <= 2 * pyramid.CHUNK_PX
     rows = [row for start, stop in read for row in range(start, stop)]
     assert len(rows) == len(set(rows))
     with pytest.raises(ValueError, match="held from"):
@@ -101,8 +101,18 @@ def test_a_missing_image_is_named(tmp_path):
 def test_a_lost_file_is_not_read_as_black(tmp_path):
     folder = _write(tmp_path / "i")
     next(folder.glob("0/c/1/1/*")).unlink()
-    with pytest.raises(InputError, match="1 of 6 files"):
+    with pytest.raises(InputError, match="1 of 6 files of level 0 are missing"):
         RowWindow(folder)
+
+
+def test_an_empty_file_is_not_read_as_black(tmp_path):
+    folder = _write(tmp_path / "i")
+    file = next(folder.glob("1/c/*/*/*"))
+    file.unlink()
+    file.touch()
+    assert Level(folder, 0).shape[0] == 2
+    with pytest.raises(InputError, match="files of level 1 are missing"):
+        Level(folder, 1)
 
 
 def test_a_damaged_chunk_is_named(tmp_path):
@@ -111,7 +121,7 @@ def test_a_damaged_chunk_is_named(tmp_path):
     data = bytearray(file.read_bytes())
     data[5000:5100] = bytes(100)
     file.write_bytes(data)
-    with pytest.raises(InputError, match="rows 0 to 1024 are damaged"):
+    with pytest.raises(InputError, match="rows 0 to 1024 of level 0 are damaged"):
         RowWindow(folder).rows(0, 1000)
 
 
@@ -127,6 +137,8 @@ def test_a_tiny_image_has_one_level(tmp_path):
 def test_shards_hold_whole_chunks():
     for shape in [(1, 1), (512, 512), (513, 9000), (5000, 30_000)]:
         rows, columns = pyramid._shard_shape(shape)
-        assert rows % pyramid.CHUNK_PX == 0
-        assert columns % pyramid.CHUNK_PX == 0
+        chunk = pyramid._chunk_shape(shape)
+        assert rows % chunk[0] == 0
+        assert columns % chunk[1] == 0
+        assert columns <= pyramid._SHARD_COLUMNS
         assert rows <= pyramid.BAND_ROWS

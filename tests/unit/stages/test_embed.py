@@ -7,7 +7,9 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from mistline.cli import app
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.hashing import hash_file
 from mistline.stages import embed, train
@@ -69,6 +71,17 @@ def test_every_cell_in_order_with_its_origin(results, tmp_path, name):
 def test_same_bytes_for_any_threads(results, tmp_path):
     one, two = (_embed(results, tmp_path / str(threads), threads=threads) for threads in (1, 2))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_scratch_may_come_from_the_environment(results, tmp_path):
+    plain = _embed(results, tmp_path / "plain")
+    files = tmp_path / "s2.parquet", tmp_path / "s2.h5ad"
+    words = ["embed", "--dataset", results / "dataset/manifest.json", "--slide", "s2", "--embedding", files[0]]
+    words += ["--h5ad", files[1], "--model-config", results / "models/pca/config.json"]
+    done = CliRunner().invoke(app, list(map(str, words)), env={"MISTLINE_SCRATCH": str(tmp_path / "scratch")})
+    assert done.exit_code == 0, done.output
+    assert len(list((tmp_path / "scratch").rglob("*.lmdb"))) == 1
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in plain]
 
 
 def test_unknown_slide_names_the_nearest(results, tmp_path):

@@ -132,7 +132,10 @@ def _other_counts(bundle):
         (_foreign_nucleus, r"nucleus_boundaries.parquet: polygons of 1 ids that are no cell .*'zzz-1'; use the table"),
         (_foreign_barcode, r"feature matrix: 1 barcodes are no cell of cells.parquet, such as 'zzz-1'; use the matrix"),
         (_without_polygons, r"10 of 48 cells lack a usable polygon.*\(no_polygon 10\).*; check that all files"),
-        (_negative, r"cell_feature_matrix.h5: a count is negative, not a number or not whole; use the matrix"),
+        (
+            _negative,
+            r"cell_feature_matrix.h5: the count of GENE\d in cell \S+ is -3, not a whole number from 0 .*; use the raw",
+        ),
         (_swapped, r"cells.parquet: x and y look swapped: .*; exchange x_centroid and y_centroid"),
         (_no_cell, r"cells.parquet: the table holds no cell; check the run"),
         (

@@ -64,6 +64,14 @@ def test_same_seed_same_bytes_for_any_threads(results, tmp_path, registry_name):
         assert one[option].read_bytes() == two[option].read_bytes()
 
 
+def test_shards_on_scratch_give_the_same_bytes(results, tmp_path):
+    plain = _train(results, tmp_path / "a", "image")
+    staged = _train(results, tmp_path / "b", "image", scratch=tmp_path / "scratch")
+    assert len(list((tmp_path / "scratch").rglob("*.lmdb"))) == 2
+    for option in NAMES:
+        assert plain[option].read_bytes() == staged[option].read_bytes()
+
+
 def test_test_labels_are_never_seen(results, tmp_path):
     before = _train(results, tmp_path / "a")
     other = Path(shutil.copytree(results, tmp_path / "other"))

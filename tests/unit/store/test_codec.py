@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mistline.core.errors import InputError
-from mistline.store.codec import decode, encode
+from mistline.store.codec import decode, encode, gene_rows, unpack
 
 IMAGES = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=40))
 GENES = st.dictionaries(st.integers(0, 65_535), st.integers(0, 2**31 - 1), max_size=30)
@@ -26,6 +28,35 @@ def test_what_goes_in_comes_out(image, genes):
     np.testing.assert_array_equal(record.gene_index, index)
     np.testing.assert_array_equal(record.gene_count, count)
     assert (record.image.dtype, record.gene_index.dtype, record.gene_count.dtype) == (np.uint8, np.uint16, np.int32)
+
+
+@given(st.lists(GENES, max_size=5))
+def test_genes_of_several_records_are_those_of_each(rows):
+    none = np.zeros((1, 2, 2), np.uint8)
+    records = [encode(none, *_row(genes)) for genes in rows]
+    found = gene_rows([unpack(record, pixels=False) for record in records])
+    alone = [decode(record) for record in records]
+    assert found.index.tolist() == [i for record in alone for i in record.gene_index.tolist()]
+    assert found.count.tolist() == [i for record in alone for i in record.gene_count.tolist()]
+    assert found.length.tolist() == [len(genes) for genes in rows]
+    assert (found.index.dtype, found.count.dtype, found.length.dtype) == (np.uint16, np.int32, np.int64)
+
+
+def test_threads_do_not_disturb_each_other():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 60, (1, side, side), dtype=np.uint8) for side in rng.integers(20, 120, 400)]
+    none = np.empty(0, np.uint16)
+    alone = [encode(image, none, none) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda image: encode(image, none, none), images)) == alone
+        for image, record in zip(images, pool.map(decode, alone), strict=True):
+            np.testing.assert_array_equal(record.image, image)
+
+
+def test_a_crop_with_neighbours_alike_is_a_third_smaller_than_its_pixels():
+    noise = np.random.default_rng(0).integers(0, 16, (1, 60, 60))
+    image = (np.add.outer(np.arange(60), np.arange(60)) + noise).astype(np.uint8)
+    assert len(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16))) < image.size * 2 / 3
 
 
 def test_arrays_are_writable_and_own_their_memory():

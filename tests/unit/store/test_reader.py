@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mistline.core.errors import InputError
-from mistline.store.codec import encode
+from mistline.store.codec import encode, gene_rows
 from mistline.store.reader import ShardReader
 from mistline.store.shard import ShardWriter
 
@@ -139,6 +139,35 @@ def test_a_damaged_record_names_shard_and_key(folder):
     assert reader[2].gene_index[0] == 2
     with pytest.raises(InputError, match=r"0000\.lmdb, key 3: its checksum"):
         reader[3]
+
+
+def test_genes_are_read_without_the_image_beside_them(folder):
+    """A flipped bit is found by who reads it: the image's checksum is another than the genes'."""
+
+    def flip(data: bytearray) -> bytearray:
+        data[data.index(_record(3)[60:90]) + 20] ^= 1  # in the image
+        return data
+
+    _overwrite(folder / "0000.lmdb", flip)
+    reader = ShardReader(folder)
+    rows = gene_rows(reader.packed([5, 3, 4], pixels=False))
+    assert (rows.index.tolist(), rows.count.tolist(), rows.length.tolist()) == ([5, 3, 4], [6, 4, 5], [1, 1, 1])
+    with pytest.raises(InputError, match=r"0000\.lmdb, key 3: its checksum"):
+        reader.packed([5, 3])
+
+
+def test_flipped_genes_are_found_either_way(folder):
+    header = _record(3)[:28]
+    _overwrite(folder / "0000.lmdb", lambda data: data.replace(_record(3)[:32], header + bytes(4)))
+    for pixels in (False, True):
+        with pytest.raises(InputError, match="key 3: its checksum"):
+            ShardReader(folder).packed([3], pixels)
+
+
+def test_several_records_come_in_the_order_asked_for(folder):
+    records = [packed.record() for packed in ShardReader(folder).packed([80, 2, 2, 41])]
+    assert [int(record.gene_index[0]) for record in records] == [80, 2, 2, 41]
+    assert [record.image.shape for record in records] == [(1, 110, 30), (1, 32, 30), (1, 32, 30), (1, 71, 30)]
 
 
 def test_a_shard_put_in_the_place_of_another_is_noticed(folder):

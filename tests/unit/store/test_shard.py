@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import lmdb
 import numpy as np
@@ -107,12 +109,34 @@ def test_an_old_folder_is_replaced_and_kept_when_the_new_one_fails(tmp_path):
     assert _write(tmp_path / "s", _records(10, seed=1), 0) != first
 
 
-def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("free", "sentence"), [(10**12, "cannot be written.*free space"), (0, "the disk is full; free")]
+)
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch, free, sentence):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
-        with pytest.raises(OutputError, match="free space"):
+        with pytest.raises(OutputError, match=sentence):
             _write(tmp_path / "s", _records(1200), 0)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_at_once_leave_the_folder_of_one_of_them_whole(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from mistline.store.shard import ShardWriter\n"
+        "with ShardWriter(Path(sys.argv[1]), 0, 0.001) as writer:\n"
+        "    for _ in range(int(sys.argv[3])): writer.put(sys.argv[2].encode() * 3000)\n"
+    )
+    sizes = {"a": 900, "b": 1100}
+    command = [sys.executable, "-c", script, str(tmp_path / "s")]
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    writers = [subprocess.Popen([*command, mark, str(n)], env=environment) for mark, n in sizes.items()]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    reader = ShardReader(tmp_path / "s")
+    found = {reader.raw(key)[:1].decode() for key in range(len(reader))}
+    assert len(found) == 1
+    assert len(reader) == sizes[found.pop()]
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]

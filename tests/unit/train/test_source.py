@@ -80,3 +80,17 @@ def test_workers_change_nothing(results, monkeypatch):
         rows.append((_ids(batches), np.concatenate([batch.image.numpy() for batch in batches])))
     assert rows[0][0] == rows[1][0]
     np.testing.assert_array_equal(rows[0][1], rows[1][1])
+
+
+def test_scratch_holds_what_was_read_and_changes_no_batch(results, tmp_path):
+    needs = Needs(image_size=16, genes="dense", batch_size=64)
+    plain = list(DatasetSource(_manifest(results), split="val").batches(needs))
+    source = DatasetSource(_manifest(results), split="val", scratch=tmp_path)
+    assert list(tmp_path.rglob("*.lmdb")) == []
+    staged = list(source.batches(needs))
+    assert _ids(staged) == _ids(plain)
+    for a, b in zip(staged, plain, strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+        np.testing.assert_array_equal(a.genes, b.genes)
+    copied = sorted(path.read_bytes() for path in tmp_path.rglob("*.lmdb"))
+    assert copied == sorted(path.read_bytes() for path in results.glob("slides/*/shards/cell/*.lmdb"))

@@ -11,6 +11,8 @@ from mistline.xenium.counts import read_counts, read_features
 from mistline.xenium.panel import Panel
 from tests.unit.xenium.conftest import write_matrix
 
+NO_COUNT = r"the count of GENE\d in cell a\w+-1 is {}, not a whole number from 0 to 2147483647"
+
 
 @pytest.fixture
 def path(tmp_path, bundle):
@@ -102,14 +104,10 @@ def test_another_hdf5_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "change", "what"),
     [
-        ("data", lambda v: np.where(np.arange(len(v)) == 3, -1, v), "a count is negative, not a number or not whole"),
-        (
-            "data",
-            lambda v: np.where(np.arange(len(v)) == 3, np.nan, v),
-            "a count is negative, not a number or not whole",
-        ),
-        ("data", lambda v: v * 0.5, "a count is negative, not a number or not whole"),
-        ("data", lambda v: v.astype(np.int64) + 2**31, "a count is negative, not a number or not whole"),
+        ("data", lambda v: np.where(np.arange(len(v)) == 3, -1, v), NO_COUNT.format("-1")),
+        ("data", lambda v: np.where(np.arange(len(v)) == 3, np.nan, v), NO_COUNT.format("nan")),
+        ("data", lambda v: v * 0.5, NO_COUNT.format(r"\d\.5")),
+        ("data", lambda v: v.astype(np.int64) + 2**31, NO_COUNT.format(r"2\.14748e\+09")),
         ("data", lambda v: v[:-1], "the matrix's shape contradicts its features, barcodes or entries"),
         ("barcodes", lambda v: v[:-1], "the matrix's shape contradicts its features, barcodes or entries"),
         ("indices", lambda v: v + 3, "an entry lies outside the matrix"),
@@ -119,6 +117,8 @@ def test_another_hdf5_file(tmp_path):
         ("barcodes", lambda v: np.where(np.arange(len(v)) == 1, v[0], v), "1 cell ids occur more than once"),
         ("features/id", lambda v: np.where(np.arange(len(v)) == 1, v[0], v), "1 gene ids occur more than once"),
         ("features/id", lambda v: np.arange(len(v)), "matrix/features/id is not text"),
+        ("features/id", lambda v: np.where(np.arange(len(v)) == 1, b"", v), "1 of 4 genes have no id, .* 'GENE3'"),
+        ("features/id", lambda v: np.where(np.arange(len(v)) == 1, b"NaN", v), "1 of 4 genes have no id, .* 'GENE3'"),
         ("features/feature_type", lambda v: np.full_like(v, b"Blank"), 'no feature has the type "Gene Expression"'),
     ],
 )
@@ -126,6 +126,11 @@ def test_damaged_matrix(path, name, change, what):
     _spoil(path, name, change)
     with pytest.raises(InputError, match=f"cell_feature_matrix.h5: {what}"):
         read_counts(path)
+
+
+def test_symbols_are_the_ids_where_no_gene_has_one(path):
+    _spoil(path, "features/id", lambda v: np.where(np.arange(len(v)) < 4, b"", v))
+    assert read_counts(path).gene_ids == ("GENE1", "GENE3", "GENE5", "GENE9")
 
 
 def test_no_cell(tmp_path, bundle):

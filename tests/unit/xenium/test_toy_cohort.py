@@ -69,6 +69,7 @@ def test_an_interrupted_run_is_begun_again(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(path.name for path in out.iterdir()) == [
         "bundles",
         "config.yaml",
+        "he",
         "labels",
         "slides.tsv",
         "truth.json",

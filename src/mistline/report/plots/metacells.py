@@ -26,7 +26,7 @@ def correlations(palette: Palette, histograms: Mapping[str, Mapping[str, Sequenc
         axes.stairs(data["counts"], data["edges"], color=colour, lw=1.8, label=f"{title} (n = {n:,} genes)")
     axes.set(xlabel="Pearson correlation", ylabel="genes")
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.35)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.6)
     axes.grid(axis="y")
     axes.legend(loc="upper left")
     return figure

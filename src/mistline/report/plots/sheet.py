@@ -24,7 +24,7 @@ class Tile:
     """One picture of a sheet.
 
     Attributes:
-        pixels: uint8 [side, side].
+        pixels: uint8 [side, side], or [side, side, 3] in colour.
         side_um: its side in micrometres.
         title: its id.
         note: a second line.

@@ -16,12 +16,15 @@ What is true (also in the cohort's `truth.json`):
   know one nucleus a cell.
 - Cells at the edge reach beyond the image; images are not square; the panel of a slide can hold add-on genes.
 - Counts of `transcripts.parquet` (in cells, qv >= 20) add up to the matrix, and those to `cells.parquet`.
+- A cohort's second slide has an H&E beside its bundle (`write_he`): the same cells in pink and purple, turned by 93
+  degrees, in pixels of 0.2738 um, with the csv of its matrix; its truth names the matrix.
 - The maximum over the z-stack is `morphology_mip` where a layout has it.
 
 Blocks of about 370 cells are made each from a seed of its own and forgotten again: memory does not grow with the slide.
 """
 
 from mistline.xenium.toy.bundle import write_bundle
+from mistline.xenium.toy.histology import write_he
 from mistline.xenium.toy.settings import LAYOUTS, STAINS, ToySlide
 
-__all__ = ["LAYOUTS", "STAINS", "ToySlide", "write_bundle"]
+__all__ = ["LAYOUTS", "STAINS", "ToySlide", "write_bundle", "write_he"]

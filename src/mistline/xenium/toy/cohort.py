@@ -16,12 +16,25 @@ from mistline.core.files import remove, write_json, write_text
 from mistline.core.log import progress
 from mistline.xenium.toy.bundle import write_bundle
 from mistline.xenium.toy.describe import common_truth
+from mistline.xenium.toy.histology import write_he
 from mistline.xenium.toy.settings import ToySlide
 
 _LOG = logging.getLogger("mistline.xenium")
 _UNFINISHED = ".toy-unfinished"  # lies in the folder until everything is there
-_ITEMS = ("bundles", "labels", "slides.tsv", "truth.json", "config.yaml")
-_COLUMNS = ("slide", "bundle", "donor", "tissue", "disease", "labels", "cells", "genes", "xoa")
+_ITEMS = ("bundles", "labels", "he", "slides.tsv", "truth.json", "config.yaml")
+_COLUMNS = (
+    "slide",
+    "bundle",
+    "donor",
+    "tissue",
+    "disease",
+    "labels",
+    "he_image",
+    "he_alignment",
+    "cells",
+    "genes",
+    "xoa",
+)
 _N_ADDON = 8
 
 
@@ -74,6 +87,8 @@ def write_cohort(out: Path, slides: Sequence[ToySlide], *, threads: int = 2) -> 
         _LOG.info("%s: layout %s, %d cells, %d x %d px", slide.name, slide.layout, slide.n_cells, *slide.image_shape)
         bundle, labels = out / "bundles" / slide.name, out / "labels" / f"{slide.name}.csv"
         truth["slides"][slide.name] = write_bundle(bundle, slide, labels=labels, threads=threads)
+        if slide is _with_he(slides):
+            truth["slides"][slide.name]["he"] = write_he(*(out / path for path in _he_paths(slide)), slide)
     write_text(out / "slides.tsv", _sheet(slides))
     write_json(out / "truth.json", truth)
     write_text(out / "config.yaml", _config(slides[0].seed))
@@ -91,6 +106,16 @@ def _prepare(out: Path) -> None:
     write_text(out / _UNFINISHED, "mistline toy has not finished here; run it again\n")
 
 
+def _with_he(slides: Sequence[ToySlide]) -> ToySlide:
+    """Return the one slide of a cohort that has an H&E: the second, where there are several."""
+    return slides[min(1, len(slides) - 1)]
+
+
+def _he_paths(slide: ToySlide) -> tuple[str, str]:
+    """Return where the H&E and its matrix lie, named as in 10x's public data sets."""
+    return f"he/{slide.name}_he_image.ome.tif", f"he/{slide.name}_he_imagealignment.csv"
+
+
 def _sheet(slides: Sequence[ToySlide]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
@@ -98,7 +123,10 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
     for number, slide in enumerate(slides):
         disease = "healthy" if number % 3 == 2 else "carcinoma"
         paths = (f"bundles/{slide.name}", slide.donor, slide.tissue, disease, f"labels/{slide.name}.csv")
-        writer.writerow((slide.name, *paths, slide.n_cells, slide.n_genes + slide.n_addon, slide.xoa or slide.form.xoa))
+        he = _he_paths(slide) if slide is _with_he(slides) else ("", "")
+        writer.writerow(
+            (slide.name, *paths, *he, slide.n_cells, slide.n_genes + slide.n_addon, slide.xoa or slide.form.xoa)
+        )
     return stream.getvalue()
 
 

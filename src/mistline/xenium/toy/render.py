@@ -51,7 +51,7 @@ class Painter:
 
     def __init__(self, tissue: Tissue, nucleus_offsets: dict[Block, int]) -> None:
         self.tissue, self.slide, self.nucleus_offsets = tissue, tissue.slide, nucleus_offsets
-        self.texture = _texture(self.slide.seed)
+        self.texture = periodic_texture(self.slide.seed)
         self.gain = donor_gain(self.slide)
         reach = int(np.ceil((_LARGEST_NUCLEUS_UM + 0.8) / self.slide.pixel_size_um))
         self.patch = 2 * reach
@@ -213,7 +213,7 @@ def _inner(canvas: NDArray[np.generic], side: int) -> NDArray[np.generic]:
     return canvas[_MARGIN : _MARGIN + side, _MARGIN : _MARGIN + side]
 
 
-def _texture(seed: int) -> NDArray[np.float32]:
+def periodic_texture(seed: int) -> NDArray[np.float32]:
     """Return a periodic texture of two grain sizes, mean 0 and deviation 1."""
     white = generator(seed, "toy", "texture").standard_normal((_TEXTURE_PX, _TEXTURE_PX))
     frequency = np.hypot(np.fft.fftfreq(_TEXTURE_PX)[:, None], np.fft.rfftfreq(_TEXTURE_PX)[None])

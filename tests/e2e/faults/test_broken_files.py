@@ -1,0 +1,137 @@
+"""Truncated, empty, missing and foreign files: of a bundle, and between any two stages of the line."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.faults.runner import Job, Runner, tree
+from tests.e2e.faults.spoil import FOCUS, MATRIX, ZSTACK
+
+DAMAGE: dict[str, Callable[[bytes], bytes | None]] = {
+    "missing": lambda data: None,
+    "empty": lambda data: b"",
+    "cut in half": lambda data: data[: len(data) // 2],
+    "one byte short": lambda data: data[:-1],
+    "of another kind": lambda data: b"<html>404 not found</html>\n" * 100,
+}
+BUNDLE = (
+    "experiment.xenium", "cells.parquet", "cell_boundaries.parquet", "nucleus_boundaries.parquet", MATRIX,
+    "gene_panel.json", ZSTACK, FOCUS.format(2), "cells.zarr.zip",
+)  # fmt: skip
+MAY_BE_MISSING = {
+    "nucleus_boundaries.parquet": "works, with a warning: no nucleus_boundaries.parquet: the number of nuclei is",
+    "gene_panel.json": "works: the ids are those of the matrix",
+    ZSTACK: "works, with a warning: no z-stack: DAPI is taken from the focus image",
+    FOCUS.format(2): "works: only a channel that is asked for must be there",
+}
+REMEDIES = ("copy", "download", "restore", "use the", "run ", "remove ")
+
+
+def spoilt(path: Path, damage: str) -> None:
+    """Damage a file."""
+    data = DAMAGE[damage](path.read_bytes())
+    path.unlink()
+    if data is not None:
+        path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", BUNDLE)
+def test_a_file_of_the_bundle(name, damage, raw, told, row):
+    if damage == "one byte short" and name.endswith((".xenium", ".json")):
+        pytest.skip("the last byte of a JSON file is an end of line")
+    spoilt(raw.bundle / name, damage)
+    what = f"{name} {damage}"
+    if name == "cells.zarr.zip" or (damage == "missing" and name in MAY_BE_MISSING):
+        outputs = [raw.run(stage) for stage in raw.STAGES[:3]]
+        assert [ended.code for ended in outputs] == [0, 0, 0]
+        works = MAY_BE_MISSING.get(name, "works: nothing is read from it")
+        assert works.partition("warning: ")[2] in outputs[0].output
+        row("bad input", what, 0, works)
+        return
+    stage, ended = raw.refused()
+    assert (stage, ended.code) == ("check-bundle", 3)
+    shown = told(what, ended)
+    assert shown.startswith(f"bundle/{name}"), shown
+    assert any(word in shown.partition("; ")[2] for word in REMEDIES), shown
+
+
+def test_no_bundle_at_all(raw, told):
+    shutil.rmtree(raw.bundle)
+    _, ended = raw.refused()
+    assert told("no bundle", ended).startswith("bundle: no such bundle; download and unzip it")
+    raw.bundle.mkdir()
+    _, ended = raw.refused()
+    assert told("an empty folder", ended).startswith("bundle: not a Xenium bundle: found nothing; looked for exp")
+    raw.bundle.rmdir()
+    raw.bundle.touch()
+    _, ended = raw.refused()
+    assert told("a file in place of the bundle", ended).startswith("bundle: a file, not a bundle's folder; unzip it")
+
+
+@pytest.fixture
+def between(finished: Path, tmp_path: Path) -> Path:
+    """A cohort that is done, to spoil."""
+    shutil.copytree(finished, tmp_path / "cohort")
+    return tmp_path / "cohort"
+
+
+def test_every_input_of_every_stage(between: Path, jobs: list[Job], runner: Runner, row) -> None:
+    """Whatever a rule names as input is damaged in every way; its command must say so and leave its outputs alone."""
+    wrong = []
+    n_damages = 0
+    first = {job.rule: job for job in reversed(jobs)}
+    for rule, job in first.items():
+        for path in _files(between, job):
+            data = path.read_bytes()
+            for damage in ("missing", "empty", "cut in half"):
+                if damage == "cut in half" and _goes_unseen(rule, path):
+                    continue
+                spoilt(path, damage)
+                before = tree(between / "results")
+                ended = runner(*job.words, cwd=between)
+                name = path.relative_to(between).as_posix()
+                n_damages += 1
+                try:
+                    sentence = ended.sentence
+                    assert ended.code == 3, f"exit {ended.code}"
+                    assert tree(between / "results") == before, "something was written"
+                    assert any(part in sentence for part in (name, *_folders(name))), f"not named: {sentence}"
+                    if damage == "cut in half":
+                        row("bad input", f"{rule}: {path.name} {damage}", ended.code, sentence)
+                except AssertionError as error:
+                    wrong.append(f"{rule}: {name} {damage}: {error}"[:300])
+                path.unlink(missing_ok=True)
+                path.write_bytes(data)
+    assert not wrong, "\n".join(wrong)
+    assert n_damages > 80
+
+
+def _goes_unseen(rule: str, path: Path) -> bool:
+    """Tell what a stage cannot know: a csv that ends with a field, pixels of a level that it does not read."""
+    return path.suffix == ".csv" or (rule == "register_he" and "/0/c/" in path.as_posix())
+
+
+def _files(folder: Path, job: Job) -> Iterator[Path]:
+    """Yield the files that a job reads: of the first slide and of the cohort, one of each name."""
+    seen = set()
+    for name in job.inputs:
+        path = folder / name
+        inside = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+        for item in inside:
+            inner = item.relative_to(path).as_posix() if path.is_dir() else ""
+            if path.suffix == ".zarr" and not inner.startswith("0/"):
+                continue  # a stage reads the full resolution alone
+            kind = (path.name, "chunk" if "/c/" in inner else inner)
+            if kind not in seen:
+                seen.add(kind)
+                yield item
+
+
+def _folders(name: str) -> list[str]:
+    """Return the folders of an image or of shards, which a sentence may name in place of a file inside."""
+    return [str(parent) for parent in Path(name).parents if parent.suffix == ".zarr" or parent.parent.name == "shards"]
