@@ -17,6 +17,7 @@ from scipy import sparse
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
+from mistline.data.columns import Names
 from mistline.data.genes import read_genes
 from mistline.data.sample import Batch
 from mistline.mist.expression import CountsFile
@@ -112,20 +113,17 @@ class TableSource:
         genes: dict[str, Any] = dict.fromkeys(("gene_index", "gene_count", "gene_offset", "genes", "measured"))
         if needs.genes:
             genes |= _genes(self._slides, which, place, (len(self.genes), needs.genes), held)
-        return Batch(
-            key=[f"{item.name}/{cell}" for item, cell in zip(slides, ids, strict=True)],
-            slide=[item.name for item in slides],
-            donor=[item.donor for item in slides],
-            record_id=ids,
-            split=cells["split"].tolist(),
-            xy_um=torch.from_numpy(cells[["x_um", "y_um"]].to_numpy(dtype=np.float32)),
-            side_um=torch.zeros(len(ids)),
-            image=None,
-            metacell=None,
-            tiles={},
-            labels={name.removeprefix(PREFIX): labels[name].tolist() for name in self._labels},
-            **genes,
-        )
+        texts = {
+            "key": [f"{item.name}/{cell}" for item, cell in zip(slides, ids, strict=True)],
+            "slide": [item.name for item in slides],
+            "donor": [item.donor for item in slides],
+            "record_id": ids,
+            "split": cells["split"].tolist(),
+            "tiles": {},
+            "labels": {name.removeprefix(PREFIX): labels[name].tolist() for name in self._labels},
+        }
+        xy_um = torch.from_numpy(cells[["x_um", "y_um"]].to_numpy(dtype=np.float32))
+        return Batch(Names.known(texts), xy_um, torch.zeros(len(ids)), **genes)
 
     def _refuse(self, needs: Needs) -> None:
         if needs.scale != "cell":
