@@ -144,14 +144,23 @@ def _offers(params: BaseModel) -> tuple[frozenset[str], frozenset[str], tuple[st
 
 def _judged(name: str, run: TaskRun, task: ModuleType, models: Mapping[str, ResolvedModel]) -> tuple[str, ...]:
     """Return the runs that a task judges."""
-    serving = {model: bool(item.serves & task.JUDGES) for model, item in models.items()}
+    reasons = {model: _unfit(model, task, models) for model in models}
     for model in run.models:
         if model not in models:
             raise unknown(f"tasks.{name}.models", "model", model, models)
-        if not serving[model]:
-            what = f"{model} gives {_listed(models[model].serves)}, the task judges {_listed(task.JUDGES)}"
-            raise ConfigError(f"tasks.{name}.models", what, "leave it out of this task")
-    return run.models or tuple(model for model, serves in serving.items() if serves)
+        if reasons[model]:
+            raise ConfigError(f"tasks.{name}.models", reasons[model], "leave it out of this task")
+    return run.models or tuple(model for model, reason in reasons.items() if not reason)
+
+
+def _unfit(name: str, task: ModuleType, models: Mapping[str, ResolvedModel]) -> str:
+    """Return why a task cannot judge a run; empty where it can."""
+    model = models[name]
+    if not model.serves & task.JUDGES:
+        return f"{name} gives {_listed(model.serves)}, the task judges {_listed(task.JUDGES)}"
+    given = model.reads.union(*(models[other].reads for other in model.upstream))
+    answers = given & frozenset(getattr(task, "REFUSES", ()))
+    return f"{name} reads {_listed(answers)}, which the task asks for" if answers else ""
 
 
 def _listed(names: frozenset[str]) -> str:

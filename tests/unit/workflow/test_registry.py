@@ -85,6 +85,16 @@ def test_a_model_that_cannot_serve_the_task_is_refused_when_named_and_left_out_o
         resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("p",))}, LABELLED, models)
 
 
+def test_a_model_that_reads_what_the_task_asks_for_is_refused_also_through_another(monkeypatch):
+    monkeypatch.setattr("mistline.tasks.clustering.REFUSES", frozenset(["genes"]), raising=False)
+    assert resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, MODELS)["clustering"].models == ("b",)
+    with pytest.raises(ConfigError, match="a reads genes, which the task asks for; leave it out"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("a",))}, LABELLED, MODELS)
+    models = {**MODELS, "c": replace(MODELS["b"], upstream=("a",))}
+    with pytest.raises(ConfigError, match="c reads genes"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("c",))}, LABELLED, models)
+
+
 def test_a_model_of_images_is_refused_where_there_are_none():
     with pytest.raises(ConfigError, match="reads images"):
         resolve_models({"b": ModelRun(model="image")}, has_images=False)
