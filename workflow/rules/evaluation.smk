@@ -42,6 +42,7 @@ rule evaluate:
         splits=rules.make_splits.output.splits,
     output:
         scores="results/evaluation/{task}/{protocol}/{model}.seed-{seed}.json",
+        answers="results/evaluation/{task}/{protocol}/{model}.seed-{seed}.parquet",
     log:
         "results/logs/evaluate/{task}.{protocol}.{model}.seed-{seed}.log",
     benchmark:
@@ -55,6 +56,8 @@ rule evaluate:
     params:
         slides=per_slide("--slide", "slide"),
         donors=per_slide("--donor", "donor"),
+        tissues=per_slide("--tissue", "tissue"),
+        diseases=per_slide("--disease", "disease"),
         judged=judged_options,
         cells=per_file("--cells", "cells"),
         counts=per_file("--counts", "counts"),
@@ -64,8 +67,9 @@ rule evaluate:
     shell:
         "python -m mistline evaluate --task {wildcards.task} --protocol {wildcards.protocol}"
         " --model {wildcards.model} --seed {wildcards.seed} {params.slides} {params.donors} {params.judged}"
+        " {params.tissues} {params.diseases}"
         " {params.cells} {params.counts} {params.splits} --manifest {input.manifest}"
-        " --scores {output.scores} --params {params.section:q} --threads {threads} &> {log}"
+        " --scores {output.scores} --answers {output.answers} --params {params.section:q} --threads {threads} &> {log}"
 
 
 rule compare:

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
-from mistline.core.files import write_json
+from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
 from mistline.store.manifest import read_manifest
 from mistline.tasks.base import CONTROLS
@@ -34,8 +34,13 @@ def run(
     splits: Annotated[list[Path], typer.Option(help="Split file of each slide; repeated.")],
     manifest: Annotated[Path, typer.Option(help="The sealed dataset.")],
     scores: Annotated[Path, typer.Option(help="Result (JSON) to write.")],
+    tissue: Annotated[list[str] | None, typer.Option(help="Tissue of each slide; repeated.")] = None,
+    disease: Annotated[list[str] | None, typer.Option(help="Disease of each slide; repeated.")] = None,
     embedding: Annotated[list[Path] | None, typer.Option(help="Embedding (parquet) of each slide; repeated.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="The model's predictions (parquet).")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
+    ] = None,
     folds: Annotated[Path | None, typer.Option(help="The task's own division of the cells (parquet).")] = None,
     params: Annotated[str, typer.Option(help="Settings of the task, as JSON.")] = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
@@ -46,8 +51,8 @@ def run(
     judge = importlib.import_module(module_name)
     check_protocol(judge, task, protocol)
     settings = load_section(judge.Params, params, f"tasks.{task}.params")
-    embeddings = embedding or [None] * len(slide)
-    columns = (slide, donor, cells, counts, splits, embeddings)
+    optional = [given or [None] * len(slide) for given in (embedding, tissue, disease)]
+    columns = (slide, donor, cells, counts, splits, *optional)
     if len({len(column) for column in columns}) != 1:
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
@@ -63,9 +68,11 @@ def run(
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
     cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
     write_json(scores, {**about, **result.to_json(), **cost})
+    if answers is not None:
+        write_parquet(answers, result.answers().astype("category"))
     record(
         "evaluate",
-        outputs=[scores],
+        outputs=[scores, *([answers] if answers else [])],
         inputs=_made(manifest, folds, predictions, files),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
         code=code_digest("evaluate", module_name),

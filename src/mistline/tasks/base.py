@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MODEL = "model"  # the row of the model that is judged; every other row of `Scores.rows` is a control
+ANSWER_KEYS, ANSWER = ("slide", "cell_id", "truth"), "answer_"  # columns of the answers' table
 CONTROLS = "controls"  # the name under which controls are judged, once for all models
 
 
@@ -50,6 +51,10 @@ class Inputs(Protocol):
     @property
     def values(self) -> str:
         """Return what `counts` gives: counts, normalised (by depth) or log (of that)."""
+        ...
+
+    def sheet(self) -> pd.DataFrame:
+        """Return slide, donor, tissue, disease (null where not given): one row a slide, in the order of the cohort."""
         ...
 
     def count(self, *splits: str) -> int:
@@ -104,11 +109,13 @@ class Row:
         metrics: name -> estimate.
         per_unit: name -> unit -> the metric of this unit alone, for paired tests; empty where cells are resampled.
         about: what it is and how it was made, JSON values only.
+        answers: [n] the class or cluster given to each of `Scores.scored`, as text; None where cells get none.
     """
 
     metrics: Mapping[str, Estimate]
     per_unit: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    answers: NDArray[np.object_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +127,14 @@ class Scores:
         n: cells (or whatever is scored) behind the metrics.
         rows: `MODEL` and controls that depend on it, or the controls alone.
         settings: everything a reader needs to repeat the numbers, JSON values only.
+        scored: slide, cell_id and truth of the scored cells, for maps of the rows' answers; None without any.
     """
 
     unit: str
     n: int
     rows: Mapping[str, Row]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    scored: pd.DataFrame | None = None
 
     @property
     def model(self) -> Row:
@@ -136,6 +145,15 @@ class Scores:
     def controls(self) -> dict[str, Row]:
         """The other rows."""
         return {name: row for name, row in self.rows.items() if name != MODEL}
+
+    def answers(self) -> pd.DataFrame:
+        """Return slide, cell_id, truth and a column `answer_<row>` a row that answers; no line without `scored`."""
+        import pandas as pd
+
+        if self.scored is None:
+            return pd.DataFrame({name: pd.Series(dtype=str) for name in ANSWER_KEYS})
+        given = {f"{ANSWER}{name}": row.answers for name, row in self.rows.items() if row.answers is not None}
+        return self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the evaluation's JSON that the task is responsible for."""

@@ -20,7 +20,7 @@ from mistline.store.embeddings import Origin, read_embedding, read_origin
 
 @dataclass(frozen=True, slots=True)
 class SlideFiles:
-    """The files of one slide that tasks may read."""
+    """The files of one slide that tasks may read, and what the sheet says of it."""
 
     slide: str
     donor: str
@@ -28,6 +28,8 @@ class SlideFiles:
     counts: Path
     splits: Path
     embedding: Path | None = None
+    tissue: str | None = None
+    disease: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,12 @@ class FileInputs:
     def has_predictions(self) -> bool:
         """Return whether the model gives predictions of its own."""
         return self._subject.predictions is not None
+
+    def sheet(self) -> pd.DataFrame:
+        """Return what the sheet says of each slide; see `tasks.base.Inputs`."""
+        columns = ("slide", "donor", "tissue", "disease")
+        rows = [[getattr(item, name) for name in columns] for item in self.slides.values()]
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
     def count(self, *splits: str) -> int:
         """Return the number of cells of some splits."""
