@@ -187,7 +187,7 @@ def _class_row(found: _Predicted, problem: Problem, params: TaskParams, what: st
             draws.append(_both(*(t.resampled(params.bootstrap, rng).scores() for t in tallies)))
     about: dict[str, Any] = {"what": what} if what else {}
     about |= {"temperature": dict(found.temperatures), **_details(found, problem, tested)}
-    return _row(values, draws, problem, params, about)
+    return _row(values, draws, problem, params, about, problem.names(found.raw[tested].argmax(axis=1)))
 
 
 def _both(raw: dict[str, Any], calibrated: dict[str, Any]) -> dict[str, Any]:
@@ -222,18 +222,20 @@ def _cluster_row(points: NDArray[np.float32], problem: Problem, params: TaskPara
     tested = problem.tested()
     rng = generator(params.seed, "evaluate", "domains", "clusters")
     values, draws = [], []
+    answers = np.full(len(problem.cells), "", dtype=object)
     for slide in problem.slides:
         own = tested[slide.rows]
         labels = problem.labels[slide.rows]
         n_classes = len(np.unique(labels[own]))
         clusters = KMeans(n_classes, n_init=10, random_state=params.seed).fit_predict(points[slide.rows])
+        answers[slide.rows] = [f"cluster {number}" for number in clusters + 1]
         table = agreement(clusters[own].astype(np.int64), labels[own])
         values.append({name: float(score(table)[0]) for name, score in AGREEMENT.items()})
         if problem.unit.name == "cell":
             n = int(table.sum())
             drawn = rng.multinomial(n, table.reshape(-1) / n, size=params.bootstrap).reshape(-1, *table.shape[1:])
             draws.append({name: score(drawn) for name, score in AGREEMENT.items()})
-    return _row(values, draws, problem, params, {"what": what} if what else {})
+    return _row(values, draws, problem, params, {"what": what} if what else {}, answers[tested])
 
 
 def _row(
@@ -242,6 +244,7 @@ def _row(
     problem: Problem,
     params: TaskParams,
     about: dict[str, Any],
+    answers: NDArray[np.object_],
 ) -> Row:
     """Average slides within a unit and units over the table, with the interval of the unit that is resampled."""
     unit = problem.unit
@@ -265,7 +268,7 @@ def _row(
             rng = generator(params.seed, "evaluate", "domains", metric)
             metrics[metric] = bootstrap_mean(per_unit[metric], params.bootstrap, params.confidence, rng, bounds)
     defined = {name: estimate for name, estimate in metrics.items() if np.isfinite(estimate.value)}
-    return Row(defined, {name: _finite(per_unit[name]) for name in defined}, about)
+    return Row(defined, {name: _finite(per_unit[name]) for name in defined}, about, answers)
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -71,6 +71,15 @@ class Problem:
         mask[self.folds.loc[self.folds["part"] == "test", "row"]] = True
         return mask
 
+    def names(self, codes: NDArray[np.int64]) -> NDArray[np.object_]:
+        """Return the classes' names of some codes."""
+        return np.array(self.classes, dtype=object)[codes]
+
+    def scored(self) -> pd.DataFrame:
+        """Return slide, cell_id and truth of the tested cells."""
+        tested = self.tested()
+        return self.cells.loc[tested, ["slide", "cell_id"]].assign(truth=self.names(self.labels[tested]))
+
 
 def gather(inputs: Inputs, label: str) -> Problem:
     """Read cells and folds, and find the borders of every slide that is tested.

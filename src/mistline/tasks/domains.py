@@ -93,4 +93,4 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "interval": problem.unit.note,
         "left_out": left_out(inputs, problem.cells) if inputs.is_controls else {},
     }
-    return Scores(problem.unit.name, problem.n_tested, rows, settings)
+    return Scores(problem.unit.name, problem.n_tested, rows, settings, problem.scored())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
@@ -91,3 +92,11 @@ def test_another_dataset_is_refused_and_nothing_written(options):
 def test_wrong_options_are_one_sentence(options, change, message):
     with pytest.raises(ConfigError, match=message):
         evaluate.run(**{**options, **change})
+
+
+def test_answers_of_scored_cells_are_written_for_maps(options, tmp_path):
+    answers = tmp_path / "evaluation" / "good.seed-0.parquet"
+    evaluate.run(**options, answers=answers)
+    found = pd.read_parquet(answers)
+    assert list(found.columns[:3]) == ["slide", "cell_id", "truth"]
+    assert json.loads(sidecar(answers).read_text())["stage"] == "evaluate"
