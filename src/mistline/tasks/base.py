@@ -21,6 +21,17 @@ ANSWER_KEYS, ANSWER = ("slide", "cell_id", "truth"), "answer_"  # columns of the
 CONTROLS = "controls"  # the name under which controls are judged, once for all models
 
 
+class Published(Section):
+    """A figure of the literature, to be shown beside ours."""
+
+    protocol: str = Field(min_length=1, description="the task's protocol that it was made by")
+    metric: str = Field(min_length=1, description="our name of the metric")
+    value: float = Field(description="as published")
+    method: str = Field(min_length=1, description="name of the method, as published")
+    row: str | None = Field(None, description="our row that is the same method; empty for a line of its own")
+    source: str = Field("", description="where it is from")
+
+
 class TaskParams(Section):
     """Settings that every task has."""
 
@@ -29,6 +40,9 @@ class TaskParams(Section):
     )
     bootstrap: int = Field(1000, ge=100, description="draws behind an interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="coverage of an interval")
+    published: tuple[Published, ...] = Field(
+        (), description="figures published for the same data, split and metric; shown in a column of their own"
+    )
 
 
 class Inputs(Protocol):
