@@ -21,6 +21,7 @@ COMMANDS = {
     "project-image": "Project the z-stack and write the 8-bit pyramid.",
     "read-cells": "Join cells, boundaries and counts by id.",
     "read-table": "Read a slide given as h5ad or Visium folder.",
+    "cut-patches": "Cut the image of every spot of a slide given as a table.",
     "cut-crops": "Cut one crop a cell into shards.",
     "cut-tiles": "Cut the tiles of one grid scale into shards.",
     "register-he": "Check the alignment of an H&E and put it on the DAPI grid.",

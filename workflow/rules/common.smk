@@ -26,7 +26,7 @@ if not workflow.configfiles:
 
 try:
     CONFIG = load_config(config, root=ROOT)
-    MODELS = resolve_models(CONFIG.models, CONFIG.kind == "xenium")
+    MODELS = resolve_models(CONFIG.models, CONFIG.has_images)
     TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
@@ -38,6 +38,7 @@ PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
+PATCH_SLIDES = [name for name, slide in SLIDE.items() if slide.image]
 
 # Where environment.post-deploy.sh finds the lock.
 os.environ.update(MISTLINE_ROOT=str(ROOT))
@@ -76,9 +77,8 @@ def dataset_sections(wildcards):
 
 
 def table_sections(wildcards):
-    return json.dumps(
-        CONFIG.model_dump(mode="json", include={"seed", "cells", "splits"})
-    )
+    kept = {"seed", "cells", "splits"} | ({"patches", "shards"} if PATCH_SLIDES else set())
+    return json.dumps(CONFIG.model_dump(mode="json", include=kept))
 
 
 def model_name(wildcards):
@@ -247,6 +247,7 @@ def slides_json(wildcards):
         [
             {field: getattr(slide, field) for field in fields}
             | ({"he": True} if slide.he_image else {})
+            | ({"image": True} if slide.image else {})
             for slide in SLIDE.values()
         ]
     )

@@ -37,12 +37,48 @@ rule read_table:
         " --params {params.section:q} &> {log}"
 
 
+# Only of slides whose coordinates lie on an image.
+rule cut_patches:
+    input:
+        image=slide_file("image"),
+        bundle=rules.read_table.output.report,
+        cells=rules.read_table.output.cells,
+    output:
+        shards=directory("results/slides/{slide}/shards/cell"),
+        index="results/slides/{slide}/shards/cell.parquet",
+        summary="results/slides/{slide}/patches.json",
+    log:
+        "results/logs/cut_patches/{slide}.log",
+    benchmark:
+        "results/benchmarks/cut_patches/{slide}.tsv"
+    wildcard_constraints:
+        slide="|".join(map(re.escape, PATCH_SLIDES)) or "(?!)",
+    conda:
+        "../../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=memory("cut_patches"),
+        runtime=120,
+    params:
+        donor=slide_field("donor"),
+        scale=slide_option("--image-um-per-px", "image_um_per_px"),
+        section=section("patches"),
+        shard_gb=CONFIG.shards.max_gb,
+        code=code("cut_patches"),
+    shell:
+        "python -m mistline cut-patches --image {input.image:q} {params.scale} --bundle-report {input.bundle}"
+        " --cells {input.cells} --slide {wildcards.slide} --donor {params.donor:q} --shards {output.shards}"
+        " --index {output.index} --summary {output.summary} --params {params.section:q}"
+        " --shard-gb {params.shard_gb} --threads {threads} &> {log}"
+
+
 include: "splits.smk"
 
 
 rule seal_tables:
     input:
         tables=expand(rules.read_table.output, slide=SLIDES),
+        patches=expand(rules.cut_patches.output, slide=PATCH_SLIDES),
         splits=rules.make_splits.output,
     output:
         manifest="results/dataset/manifest.json",

@@ -13,6 +13,7 @@ from mistline.config.crops import Crops
 from mistline.config.image import Image
 from mistline.config.metacells import Metacells
 from mistline.config.models import ModelRun
+from mistline.config.patches import Patches
 from mistline.config.report import Report
 from mistline.config.scales import DEFAULT_SCALES, Scale
 from mistline.config.shards import Shards
@@ -35,6 +36,7 @@ class Config(Section):
     image: Image = Field(default_factory=Image)
     cells: Cells = Field(default_factory=Cells)
     crops: Crops = Field(default_factory=Crops)
+    patches: Patches = Field(default_factory=Patches)
     shards: Shards = Field(default_factory=Shards)
     scales: tuple[Scale, ...] = Field(DEFAULT_SCALES, min_length=1)
     splits: Splits = Field(default_factory=Splits)
@@ -118,6 +120,11 @@ class Config(Section):
     def kind(self) -> Literal["xenium", "tables"]:
         """What the slides of this run are: Xenium bundles, or tables of cells or spots."""
         return "tables" if any(slide.table for slide in self.active_slides) else "xenium"
+
+    @property
+    def has_images(self) -> bool:
+        """Whether every slide of this run has images that models can read."""
+        return self.kind == "xenium" or all(slide.image for slide in self.active_slides)
 
     @property
     def grid_scales(self) -> tuple[Scale, ...]:

@@ -24,6 +24,12 @@ class Slide(Section):
         None, gt=0, description="table: micrometres of one unit of its coordinates; a Visium array tells it itself"
     )
     values: Values = Field("counts", description="table: what X holds; log is log1p of normalised")
+    image: str | None = Field(
+        None, min_length=1, description="table: H&E its coordinates lie on (8-bit RGB as TIFF, JPEG or PNG)"
+    )
+    image_um_per_px: float | None = Field(
+        None, gt=0, description="table: micrometres a pixel of image; absent: one unit of the coordinates is a pixel"
+    )
     donor: str = Field(min_length=1, description="whose tissue it is; splits keep a donor on one side")
     tissue: str = Field(min_length=1, description="organ, such as breast")
     disease: str = Field(min_length=1, description="diagnosis, or healthy")
@@ -52,6 +58,14 @@ class Slide(Section):
         if self.bundle is not None and (self.um_per_unit is not None or self.values != "counts"):
             key = "values" if self.um_per_unit is None else "um_per_unit"
             raise ValueError(f"{key} belongs to a slide given as table")
+        return self
+
+    @model_validator(mode="after")
+    def _image_is_of_a_table(self) -> Slide:
+        if self.image is not None and self.table is None:
+            raise ValueError(f"slide {self.slide} has image without table: a bundle has images of its own")
+        if self.image_um_per_px is not None and self.image is None:
+            raise ValueError(f"slide {self.slide} has image_um_per_px without image")
         return self
 
     @model_validator(mode="after")

@@ -121,7 +121,7 @@ def write_table_card(content: Mapping[str, Any], version: str, splits: Mapping[s
     parts = [
         "# Dataset card",
         f"Version `{version}`. {len(slides)} slides, {len({slide['donor'] for slide in slides})} donors, "
-        f"{cells['records']:,} cells or spots; values: {content['values']}; no images.",
+        f"{cells['records']:,} cells or spots; values: {content['values']}; {_images(slides)}.",
         "Made by mistline from tables (h5ad files, Visium folders): the same cells in the same order in every file of "
         "a slide, under one key `slide/cell_id`.",
         "## Open it",
@@ -140,6 +140,18 @@ def write_table_card(content: Mapping[str, Any], version: str, splits: Mapping[s
         "you share this.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _images(slides: Sequence[Mapping[str, Any]]) -> str:
+    found = [slide["patches"] for slide in slides if "patches" in slide]
+    if not found:
+        return "no images"
+    padded = sum(item["padded"] for item in found)
+    beyond = f", {padded:,} of them padded where they leave the image" if padded else ""
+    return (
+        f"images of {len(found)} of {len(slides)} slides: a patch of {found[0]['side_um']:.4g} um "
+        f"({found[0]['size_px']} px) around each place{beyond}"
+    )
 
 
 def _coordinates(slide: Mapping[str, Any]) -> str:

@@ -17,7 +17,9 @@ from mistline.core.errors import InputError
 from mistline.core.files import read_json
 from mistline.core.hashing import hash_file
 from mistline.mist.expression import CountsFile
-from mistline.mist.inventory import relative
+from mistline.mist.inventory import relative, shards_of
+from mistline.mist.patches import CHANNELS
+from mistline.mist.patches_proof import prove_patches
 from mistline.mist.seal import SlideFiles
 from mistline.mist.splits import SPLITS
 from mistline.mist.vocabulary import Panel
@@ -34,12 +36,14 @@ class ProvenTable:
         bundle: bundle.json.
         summary: cells.json.
         sides: split -> number of cells.
+        patches: patches.json; None where the slide has no image.
     """
 
     panel: Panel
     bundle: Mapping[str, Any]
     summary: Mapping[str, Any]
     sides: dict[str, int]
+    patches: Mapping[str, Any] | None = None
 
 
 def prove_table(files: SlideFiles) -> ProvenTable:
@@ -64,7 +68,8 @@ def prove_table(files: SlideFiles) -> ProvenTable:
         _check_same(files, ids, "counts.h5ad", counts.cell_ids())
         _check_sums(files, counts, cells["n_counts"].to_numpy())
         panel = Panel(counts.gene_ids, counts.symbols)
-    return ProvenTable(panel, bundle, summary, {name: sides[name] for name in SPLITS})
+    patches = prove_patches(files) if files.has_patches else None
+    return ProvenTable(panel, bundle, summary, {name: sides[name] for name in SPLITS}, patches)
 
 
 def describe_tables(
@@ -93,7 +98,7 @@ def describe_tables(
         "values": proven[0].bundle["values"],
         "slides": [_slide(folder, *row) for row in zip(entries, files, proven, strict=True)],
         "scales": [CELL_SCALE | {"records": records, "read": read, "excluded": dict(excluded)}],
-        "channels": [],
+        "channels": list(CHANNELS) if all(item.patches for item in proven) else [],
         "splits": _named(folder, folder / "splits.json") | {"scheme": splits["scheme"], "counts": splits["counts"]},
         "genes": _named(folder, folder / "genes.parquet"),
     }
@@ -107,7 +112,7 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
         "cells_summary": files.folder / "cells.json",
         "splits": files.splits,
     }
-    return {
+    described = {
         **{key: entry[key] for key in ("slide", "donor", "tissue", "disease")},
         **{key: proven.bundle[key] for key in ("kind", "has_coordinates", "um_per_unit")},
         "n_genes": len(proven.panel.gene_ids),
@@ -117,6 +122,14 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
         "splits": proven.sides,
         "files": {name: _named(folder, path) for name, path in names.items()},
     }
+    if proven.patches is not None:
+        described["patches"] = {
+            **{key: proven.patches[key] for key in ("records", "padded", "um_per_px", "side_um", "size_px")},
+            "index": _named(folder, files.index("cell")),
+            "summary": _named(folder, files.folder / "patches.json"),
+            "shards": shards_of(folder, files.shards("cell")),
+        }
+    return described
 
 
 def _named(folder: Path, path: Path) -> dict[str, str]:

@@ -34,16 +34,23 @@ def run(
     folder = manifest.parent
     splits = read_json(folder / "splits.json")
     files = [
-        SlideFiles(e["slide"], e["donor"], root / "slides" / e["slide"], folder / "splits" / f"{e['slide']}.parquet")
+        SlideFiles(
+            e["slide"],
+            e["donor"],
+            root / "slides" / e["slide"],
+            folder / "splits" / f"{e['slide']}.parquet",
+            has_patches=bool(e.get("image")),
+        )
         for e in entries
     ]
     check_splits(files, splits)
     proven = [prove_table(item) for item in files]
     vocabulary = unite({item.slide: found.panel for item, found in zip(files, proven, strict=True)})
     write_parquet(genes, vocabulary.table())
+    stages = (*STAGES, "cut_patches") if any(item.has_patches for item in files) else STAGES
     made_by = {
         "sections": sections,
-        "code": {stage: code_digest(stage) for stage in STAGES},
+        "code": {stage: code_digest(stage) for stage in stages},
         "versions": {name: number for name, number in versions().items() if name != "torch"},
     }
     content = describe_tables(folder, entries, files, proven, splits) | made_by

@@ -28,6 +28,7 @@ NEEDS = {
     "project_image": Need(2000),
     "read_cells": Need(1500, 1500, 24),
     "read_table": Need(2000, 1500, 40),
+    "cut_patches": Need(4000, 500),  # a JPEG or PNG is decoded as a whole
     "cut_crops": Need(2000, 500, 4),
     "cut_tiles": Need(2000, 500, 4),
     "register_he": Need(3500, 300),
