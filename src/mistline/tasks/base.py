@@ -78,6 +78,8 @@ class Inputs(Protocol):
     def cells(self, *splits: str, at_most: int | None = None, seed: int = 0) -> pd.DataFrame:
         """Return the cells of some splits: slide, donor, row, cell_id, x_um, y_um, split, label_<column>.
 
+        array_row and array_col too where some slide lies on an array; null on the others.
+
         Args:
             splits: names, such as test; none for all cells.
             at_most: how many to draw by seed, kept in the order of the files; None for all.

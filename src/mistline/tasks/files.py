@@ -17,6 +17,8 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 
+_ARRAY = ("array_row", "array_col")  # of slides whose spots lie on an array: their neighbours are those of the array
+
 
 @dataclass(frozen=True, slots=True)
 class SlideFiles:
@@ -177,8 +179,9 @@ def _read_cells(item: SlideFiles, rows: NDArray[np.int64]) -> pd.DataFrame:
     cells = _table(item.cells)
     if not np.array_equal(cells["cell_id"].to_numpy(), split["cell_id"].to_numpy()):
         raise InputError(item.splits, f"its cells are not those of {item.cells.name}", "run make-splits again")
+    array = [name for name in _ARRAY if name in cells.columns]
     labels = [name for name in cells.columns if name.startswith("label_")]
-    table = cells[["cell_id", "x_um", "y_um", *labels]].assign(split=split["split"]).iloc[rows]
+    table = cells[["cell_id", "x_um", "y_um", *array, *labels]].assign(split=split["split"]).iloc[rows]
     table.insert(0, "slide", item.slide)
     table.insert(1, "donor", item.donor)
     table.insert(2, "row", rows)
