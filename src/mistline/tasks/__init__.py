@@ -16,6 +16,7 @@ Its top level imports nothing heavier than numpy: a dry run reads `Params` and `
 from __future__ import annotations
 
 REGISTRY = {
+    "annotation": "mistline.tasks.annotation",
     "clustering": "mistline.tasks.clustering",
     "domains": "mistline.tasks.domains",
 }

@@ -138,6 +138,14 @@ def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
     return xy_um.astype(np.float32)
 
 
+def scaled_places(cells: pd.DataFrame) -> NDArray[np.float32]:
+    """Return [n, 2] places within each slide's bounding box, 0 .. 1: what places say of a slide from other slides."""
+    places = cells[["x_um", "y_um"]]
+    by_slide = places.groupby(cells["slide"])
+    low, high = by_slide.transform("min"), by_slide.transform("max")
+    return ((places - low) / np.maximum(high - low, 1e-9)).to_numpy(dtype=np.float32)
+
+
 def shuffled(embedding: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """Deal the rows to other cells."""
     return embedding[generator(seed, "evaluate", "shuffled").permutation(len(embedding))]

@@ -1,0 +1,154 @@
+"""Classifiers put on a representation: linear, nearest neighbours and a small network.
+
+All are fitted on training cells. Validation cells choose the number of neighbours and when the network stops;
+what has chosen is then fitted on training and validation cells together, but for the network, which would have
+nothing left to stop it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mistline.tasks.class_scores import macro_f1, table
+from mistline.tasks.label_controls import linear_probe
+
+NEIGHBOURS = (1, 3, 5, 10, 20, 50)
+_NEAR = 1e-6
+_SMALLEST = 1e-7
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a probe learns from.
+
+    Args:
+        labels: [N] codes; only those of `train` and `val` are looked at.
+        train: rows.
+        val: rows, at least one.
+        n_classes: L.
+        seed: of whatever is drawn.
+        hidden: width of the network.
+        epochs: at most, of the network.
+        patience: epochs without a better validation loss after which it stops.
+    """
+
+    labels: NDArray[np.int64]
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    n_classes: int
+    seed: int = 0
+    hidden: int = 256
+    epochs: int = 200
+    patience: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What a probe says.
+
+    Args:
+        probability: [N, L]; a class without training cells has 0.
+        val_macro_f1: of the validation cells, by the probe fitted on training cells alone.
+        about: what was chosen.
+    """
+
+    probability: NDArray[np.float64]
+    val_macro_f1: float
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def linear(points: NDArray[np.float32], task: Task) -> Probed:
+    """Fit multinomial logistic regression on standardised features."""
+    both = np.sort(np.concatenate([task.train, task.val]))
+    chosen = linear_probe(points, task.labels[task.train], task.train, task.n_classes)
+    fitted = linear_probe(points, task.labels[both], both, task.n_classes)
+    return Probed(fitted, _score(chosen, task))
+
+
+def nearest(points: NDArray[np.float32], task: Task) -> Probed:
+    """Vote among the nearest cells (Euclidean, features as they are), weighted by the inverse of their distance."""
+    choices = [k for k in NEIGHBOURS if k <= len(task.train)]
+    distance, found = _neighbours(points, task.train, points[task.val], max(choices))
+    votes = np.zeros((len(points), task.n_classes))
+    scores = []
+    for k in choices:
+        votes[task.val] = _vote(distance[:, :k], task.labels[task.train][found[:, :k]], task.n_classes)
+        scores.append(_score(votes, task))
+    k = choices[int(np.argmax(scores))]
+    both = np.sort(np.concatenate([task.train, task.val]))
+    distance, found = _neighbours(points, both, points, k)
+    votes = _vote(distance, task.labels[both][found], task.n_classes)
+    return Probed(votes, max(scores), {"n_neighbors": k})
+
+
+def network(points: NDArray[np.float32], task: Task) -> Probed:
+    """Train a network with one hidden layer on standardised features until the validation loss stops falling."""
+    from sklearn.neural_network import MLPClassifier
+
+    train = task.labels[task.train]
+    known = np.unique(train)
+    probability = np.zeros((len(points), task.n_classes))
+    if len(known) == 1:
+        probability[:, known] = 1
+        return Probed(probability, _score(probability, task), {"epochs": 0})
+    mean, scale = points[task.train].mean(axis=0), points[task.train].std(axis=0)
+    standard = (points - mean) / np.where(scale > 0, scale, 1)
+    batch = min(_BATCH, len(train))
+    model = MLPClassifier((task.hidden,), batch_size=batch, random_state=task.seed)
+    best, epoch_of_best, kept = np.inf, 0, None
+    place = np.searchsorted(known, task.labels[task.val])
+    seen = np.isin(task.labels[task.val], known)
+    for epoch in range(1, task.epochs + 1):
+        model.partial_fit(standard[task.train], train, classes=known)
+        loss = _loss(model.predict_proba(standard[task.val]), place, seen)
+        if kept is None or loss < best:
+            best, epoch_of_best = loss, epoch
+            kept = [item.copy() for item in (*model.coefs_, *model.intercepts_)]
+        if epoch - epoch_of_best >= task.patience:
+            break
+    model.coefs_, model.intercepts_ = kept[: len(model.coefs_)], kept[len(model.coefs_) :]
+    probability[:, known] = model.predict_proba(standard)
+    return Probed(probability, _score(probability, task), {"epochs": epoch_of_best})
+
+
+PROBES: dict[str, Callable[[NDArray[np.float32], Task], Probed]] = {
+    "linear": linear,
+    "knn": nearest,
+    "mlp": network,
+}
+
+
+def _score(probability: NDArray[np.float64], task: Task) -> float:
+    predicted = probability[task.val].argmax(axis=1)
+    return float(macro_f1(table(predicted, task.labels[task.val], task.n_classes))[0])
+
+
+def _loss(probability: NDArray[np.float64], place: NDArray[np.int64], seen: NDArray[np.bool_]) -> float:
+    """Return the mean log-loss of the validation cells whose class is trained on."""
+    rows = np.flatnonzero(seen)
+    if not len(rows):
+        return 0.0
+    return float(-np.log(np.maximum(probability[rows, place[rows]], _SMALLEST)).mean())
+
+
+def _neighbours(
+    points: NDArray[np.float32], rows: NDArray[np.int64], queries: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return ([n, k] distances, [n, k] places in `rows`) of the nearest of some rows; exact, in blocks."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points[rows])
+    return search.kneighbors(queries)
+
+
+def _vote(distance: NDArray[np.float64], label: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    weight = 1 / np.maximum(distance.astype(np.float64), _NEAR)
+    flat = np.arange(len(label))[:, None] * n_classes + label
+    votes = np.bincount(flat.ravel(), weight.ravel(), len(label) * n_classes).reshape(len(label), n_classes)
+    return votes / votes.sum(axis=1, keepdims=True)
