@@ -1,0 +1,72 @@
+"""What is known from places alone: the mean of the nearest training items.
+
+The control of every task whose target is a row of numbers; classes have `label_controls.nearest_labels`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from mistline.tasks.controls import coordinates
+from mistline.tasks.label_controls import NEIGHBOURS
+
+_NEAR = 1e-6
+_USUAL = 5  # neighbours, where there is no validation item to choose by
+
+WHAT = (
+    "the mean of the nearest training items, weighted by the inverse of their distance; how many is chosen on "
+    "validation. Places are compared within a slide or, where no tested slide is trained on, scaled to its extent"
+)
+
+
+def comparable(items: pd.DataFrame) -> NDArray[np.float64]:
+    """Return [n, 2] places that can be compared between the splits.
+
+    Slides lie side by side where every tested one is trained on; else each is scaled to 0 .. 1 and they lie on top
+    of each other, for a place in micrometres says nothing of another slide.
+
+    Args:
+        items: slide, split, x_um, y_um.
+    """
+    slides = {split: set(part) for split, part in items.groupby("split")["slide"]}
+    if slides.get("test", set()) <= slides.get("train", set()):
+        return coordinates(items).astype(np.float64)
+    xy = items[["x_um", "y_um"]].astype(np.float64)
+    slide = items["slide"].to_numpy()
+    low, extent = xy.groupby(slide).transform("min"), xy.groupby(slide).transform(np.ptp)
+    return ((xy - low) / np.maximum(extent, 1e-9)).to_numpy()
+
+
+def nearest_mean(
+    xy: NDArray[np.float64], values: NDArray[np.floating], split: NDArray[np.object_]
+) -> tuple[NDArray[np.float64], int]:
+    """Predict the test items by the mean of their nearest training items.
+
+    Args:
+        xy: [n, 2], as `comparable` gives them.
+        values: [n, L]; those of test items are not read.
+        split: [n] train, val or test.
+
+    Returns:
+        ([number of test items, L], number of neighbours chosen on the validation items).
+    """
+    train, val, test = (np.flatnonzero(split == name) for name in ("train", "val", "test"))
+    tree = cKDTree(xy[train])
+    known = values[train]
+    choices = [k for k in NEIGHBOURS if k <= len(train)]
+    errors = [float(np.mean((_weights(tree, xy[val], k) @ known - values[val]) ** 2)) for k in choices if len(val)]
+    k = choices[int(np.argmin(errors))] if errors else min(_USUAL, len(train))
+    return _weights(tree, xy[test], k) @ known, k
+
+
+def _weights(tree: cKDTree, xy: NDArray[np.float64], k: int) -> sparse.csr_matrix:
+    """Return [n, m], the weight of each training item for each place; k in a row, which sum to 1."""
+    distance, found = (np.asarray(item).reshape(len(xy), k) for item in tree.query(xy, k=k))
+    weight = 1 / np.maximum(distance, _NEAR)
+    weight /= weight.sum(axis=1, keepdims=True)
+    starts = np.arange(len(xy) + 1) * k
+    return sparse.csr_matrix((weight.ravel(), found.ravel(), starts), shape=(len(xy), tree.n))
