@@ -18,5 +18,6 @@ from __future__ import annotations
 REGISTRY = {
     "annotation": "mistline.tasks.annotation",
     "clustering": "mistline.tasks.clustering",
+    "composition": "mistline.tasks.composition",
     "domains": "mistline.tasks.domains",
 }

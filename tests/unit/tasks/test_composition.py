@@ -51,7 +51,7 @@ def test_planted_proportions_are_found_and_controls_are_not_flattered(by_slide):
     controls = evaluate(by_slide.controls(), PARAMS, "dataset_split").controls
     assert set(controls) == {"mean_composition", "coordinates", "knn_mean", "log_counts", "pca"}
     assert controls["mean_composition"].metrics["pearson"].value == 0
-    assert controls["pca"].metrics["pearson"].value > 0.85
+    assert controls["pca"].metrics["pearson"].value > 0.8
     for name in ("mean_composition", "coordinates", "knn_mean"):
         assert model["kl"].value < 0.3 * controls[name].metrics["kl"].value
         assert model["mae"].value < 0.5 * controls[name].metrics["mae"].value
@@ -121,7 +121,7 @@ def test_unlabelled_cells_are_pooled_and_never_scored(by_slide):
     by_slide.embed(item, list(ids), rows)
     after = gather(by_slide.inputs(), PARAMS)
     np.testing.assert_array_equal(before.truth, after.truth)
-    pooled = [niches.pooled(inputs.embedding) for niches, inputs in ((after, by_slide.inputs()),)][0]
+    pooled = after.pooled(by_slide.inputs().embedding)
     assert pooled[after.rows("test")].mean() > pooled[after.rows("train")].mean() + 0.1
 
 
