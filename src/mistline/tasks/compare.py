@@ -12,17 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from mistline.core.metrics import direction
 from mistline.tasks.base import CONTROLS
 from mistline.tasks.stats import Paired, holm, paired
 
-LOWER_IS_BETTER = frozenset(["ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
-
 Values = Mapping[str, float]  # unit -> value
-
-
-def is_lower_better(metric: str) -> bool:
-    """Return whether a smaller value is the better one; a name may carry a qualifier, as in `rmse_z`."""
-    return any(metric == name or metric.startswith(f"{name}_") for name in LOWER_IS_BETTER)
 
 
 def compare(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -60,7 +54,7 @@ def _one(rows: Mapping[tuple[str, bool], list[Values]], metric: str) -> dict[str
     means = {row: _mean(seeds) for row, seeds in rows.items() if any(seeds)}
     if not means:
         return {"best": None, "rows": {}, "against_best": {}, "against_best_control": {}}
-    sign = -1 if is_lower_better(metric) else 1
+    sign = direction(metric) or 1
     ranked = sorted(means, key=lambda row: (-sign * float(np.nanmean(list(means[row].values()))), row[1], row[0]))
     controls = [row for row in ranked if row[1]]
     models = [row for row in ranked if not row[1]]
