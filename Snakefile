@@ -19,6 +19,7 @@ else:
 
 
 include: "workflow/rules/models.smk"
+include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
 
@@ -31,6 +32,7 @@ localrules:
     embeddings,
     evaluation,
     viewer,
+    peer_environment,
 
 
 rule all:
@@ -54,7 +56,11 @@ rule dataset:
 
 rule models:
     input:
-        expand(rules.train.output.weights, model=EMBEDDERS, seed=CONFIG.seeds),
+        expand(
+            rules.train.output.weights,
+            model=[name for name in EMBEDDERS if name in OURS],
+            seed=CONFIG.seeds,
+        ),
 
 
 rule embeddings:

@@ -35,6 +35,8 @@ SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
 EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
 PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
+PEERS = [name for name in MODELS if CONFIG.models[name].model == "peer"]
+OURS = [name for name in MODELS if name not in PEERS]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
@@ -58,6 +60,7 @@ wildcard_constraints:
     task="|".join(CONFIG.tasks) or "none",
     protocol="[a-z0-9_]+",
     seed="[0-9]+",
+    method="[a-z0-9_]+",
 
 
 # Params are functions of the wildcards: a plain string that holds {word} would be taken for a wildcard.
@@ -91,6 +94,34 @@ def model_section(wildcards):
 
 def model_code(stage):
     return lambda wildcards: code_digest(stage, *MODELS[wildcards.model].modules)
+
+
+def one_of(names):
+    """Constrain a wildcard to some names; nothing matches none of them."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def peer_method(wildcards):
+    return MODELS[wildcards.model].params.method
+
+
+def peer_lock(wildcards):
+    return str(ROOT / "envs/peers" / f"{wildcards.method}.lock")
+
+
+def peer_files(wildcards):
+    """The environment of a published method, and whether it could be made."""
+    method = peer_method(wildcards)
+    return {
+        name: path.format(method=method)
+        for name, path in rules.peer_environment.output.items()
+    }
+
+
+def peer_code(stage):
+    return lambda wildcards: code_digest(
+        stage, f"mistline.tasks.peers.run_{peer_method(wildcards)}"
+    )
 
 
 def built_on(wildcards):

@@ -11,6 +11,8 @@ rule train:
         genes="results/models/{model}/seed-{seed}/genes.txt",
         metrics="results/models/{model}/seed-{seed}/metrics.jsonl",
         card="results/models/{model}/seed-{seed}/card.md",
+    wildcard_constraints:
+        model=one_of(OURS),
     log:
         "results/logs/train/{model}.seed-{seed}.log",
     benchmark:
@@ -42,6 +44,8 @@ rule embed:
     output:
         embedding="results/embeddings/{model}/seed-{seed}/{slide}.parquet",
         h5ad="results/embeddings/{model}/seed-{seed}/{slide}.h5ad",
+    wildcard_constraints:
+        model=one_of(OURS),
     log:
         "results/logs/embed/{model}.seed-{seed}.{slide}.log",
     benchmark:
@@ -71,6 +75,8 @@ rule predict:
     output:
         predictions="results/predictions/{task}/{protocol}/{model}.seed-{seed}.parquet",
         metrics="results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl",
+    wildcard_constraints:
+        model=one_of(OURS),
     log:
         "results/logs/predict/{task}.{protocol}.{model}.seed-{seed}.log",
     benchmark:

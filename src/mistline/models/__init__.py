@@ -15,4 +15,5 @@ REGISTRY = {
     "pca": "mistline.models.pca",
     "image": "mistline.models.image",
     "fusion": "mistline.models.fusion",
+    "peer": "mistline.models.peer",
 }

@@ -15,8 +15,9 @@ from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
 from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
+from mistline.store.absent import read_absent
 from mistline.store.manifest import read_manifest
-from mistline.tasks.base import CONTROLS
+from mistline.tasks.base import CONTROLS, Scores
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import check_protocol, find
@@ -63,9 +64,11 @@ def run(
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     version = read_manifest(manifest).version
     subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds)
+    inputs, absent = FileInputs(files, subject), _absent(files, predictions)
     with threadpool_limits(limits=threads):
-        result = judge.evaluate(FileInputs(files, subject), settings, protocol)
+        result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
+    about |= {"not_run": absent} if absent else {}
     cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
     write_json(scores, {**about, **result.to_json(), **cost})
     if answers is not None:
@@ -85,6 +88,13 @@ def _made(manifest: Path, folds: Path | None, predictions: Path | None, files: l
     named = {"manifest": manifest, "folds": folds, "predictions": predictions}
     named |= {f"embedding:{row.slide}": row.embedding for row in files}
     return {name: path for name, path in named.items() if path is not None}
+
+
+def _absent(files: list[SlideFiles], predictions: Path | None) -> str | None:
+    """Return why a published method gave nothing to judge; None where there is something."""
+    found = [(row.slide, row.embedding) for row in files if row.embedding] + [("", predictions)] * bool(predictions)
+    told = [(slide, read_absent(path)) for slide, path in found if path]
+    return next((f"{slide}: {reason}" if slide else reason for slide, reason in told if reason), None)
 
 
 def _peak_mb() -> float:

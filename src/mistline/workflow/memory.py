@@ -43,6 +43,9 @@ NEEDS = {
     "assign_folds": Need(1500, 400),
     "compare": Need(500),
     "predict": Need(6000, 4000),
+    "peer_environment": Need(2000),
+    "peer_embed": Need(8000, 8000, 24),
+    "peer_predict": Need(6000, 8000, 24),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
     "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not
