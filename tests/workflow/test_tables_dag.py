@@ -54,3 +54,18 @@ def test_bundles_and_tables_do_not_mix(snakemake: Snakemake, folder: Path) -> No
     code, output = dry_run(snakemake, folder, {"slides": [*SLIDES, bundle]}, "all")
     assert code != 0
     assert "slides: t1 is a table and b1 a bundle; run them apart" in output
+
+
+def test_only_slides_with_an_image_are_cut(snakemake: Snakemake, folder: Path) -> None:
+    (folder / "i.png").write_bytes(b"")
+    views = {"models": {"view": {"model": "image"}}}
+    with_image = SLIDES[0] | {"image": "i.png"}
+    code, output = dry_run(snakemake, folder, {"slides": [with_image, SLIDES[1]]}, "all")
+    assert code == 0, output
+    assert jobs(output)["cut_patches"] == 1
+    code, output = dry_run(snakemake, folder, {"slides": [with_image, SLIDES[1]], **views}, "all")
+    assert (code != 0, "the slides of this run are tables without any" in output) == (True, True)
+    both = [with_image, SLIDES[1] | {"image": "i.png"}]
+    code, output = dry_run(snakemake, folder, {"slides": both, **views}, "all")
+    assert code == 0, output
+    assert (jobs(output)["cut_patches"], jobs(output)["embed"]) == (2, 2)

@@ -21,7 +21,7 @@ from mistline.store.embeddings import Origin, read_origin
 from mistline.store.manifest import read_manifest
 from mistline.store.predictions import write_predictions
 from mistline.train.device import cpu_threads, pick_device
-from mistline.train.images import ShardImages
+from mistline.train.images import open_images
 from mistline.train.predict import predict_fold
 from mistline.train.problem import Folds, SlideFiles
 from mistline.workflow.digest import code_digest
@@ -63,7 +63,7 @@ def run(
         )
     version = read_manifest(manifest).version
     reads_images = hasattr(section, "reads") and "image" in section.reads()
-    images = {name: ShardImages(manifest, name) for name in slide} if reads_images else None
+    images = {name: open_images(manifest, name) for name in slide} if reads_images else None
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     problems = Folds(files, pd.read_parquet(folds), label, version, images)
     resume = predictions.with_name(f"{predictions.stem}.resume")

@@ -9,6 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mistline.data import MistDataset, open_dataset
+from mistline.models.contract import Images
+from mistline.store.manifest import read_manifest
+from mistline.train.patches import PatchImages
+
+
+def open_images(manifest: Path, slide: str) -> Images:
+    """Open the images of one slide of a sealed dataset, of bundles or of tables."""
+    sealed = read_manifest(manifest)
+    return PatchImages(sealed, slide) if sealed.kind == "tables" else ShardImages(manifest, slide)
 
 
 class ShardImages:

@@ -24,6 +24,7 @@ from mistline.mist.expression import CountsFile
 from mistline.mist.labels import PREFIX
 from mistline.models.contract import Needs
 from mistline.store.manifest import Manifest, read_manifest
+from mistline.train.patches import CHANNELS, PatchImages
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _Slide:
         cells: [n] cell_id, x_um, y_um, split and labels.
         counts: its counts.h5ad.
         places: [g] where its genes lie in the vocabulary.
+        images: of all its cells; None where the table has no image.
     """
 
     name: str
@@ -44,6 +46,7 @@ class _Slide:
     cells: pd.DataFrame
     counts: Path
     places: NDArray[np.int64]
+    images: PatchImages | None
 
 
 class TableSource:
@@ -57,7 +60,7 @@ class TableSource:
     Attributes:
         genes: see `Source`.
         common_genes: see `Source`.
-        channels: none.
+        channels: red, green and blue where every slide has an image, else none.
         values: see `Source`.
     """
 
@@ -74,7 +77,7 @@ class TableSource:
         self._labels = sorted({name for item in self._slides for name in item.cells if name.startswith(PREFIX)})
         self.genes = table.gene_ids
         self.common_genes = tuple(compress(self.genes, table.common().tolist()))
-        self.channels: tuple[str, ...] = ()
+        self.channels: tuple[str, ...] = CHANNELS if all(item.images for item in self._slides) else ()
         self.values: Literal["counts", "normalised", "log"] = sealed.content["values"]
 
     def count(self, scale: str = "cell") -> int:
@@ -123,14 +126,17 @@ class TableSource:
             "labels": {name.removeprefix(PREFIX): labels[name].tolist() for name in self._labels},
         }
         xy_um = torch.from_numpy(cells[["x_um", "y_um"]].to_numpy(dtype=np.float32))
-        return Batch(Names.known(texts), xy_um, torch.zeros(len(ids)), **genes)
+        side_um = torch.tensor([item.images.side_um if item.images else 0.0 for item in slides])
+        image = None if needs.image_size is None else _images(self._slides, which, place, needs.image_size)
+        return Batch(Names.known(texts), xy_um, side_um, image=image, **genes)
 
     def _refuse(self, needs: Needs) -> None:
         if needs.scale != "cell":
             raise InputError(self._where, f"a dataset of tables has no scale {needs.scale}", "read the scale cell")
-        if needs.image_size is not None:
-            what = "a dataset of tables has no images, and the model asks for some"
-            raise InputError(self._where, what, "leave this model out")
+        bare = next((item.name for item in self._slides if item.images is None), None)
+        if needs.image_size is not None and bare is not None:
+            what = f"slide {bare} is a table that has no images, and the model asks for some"
+            raise InputError(self._where, what, "set image of the slide, or leave this model out")
 
 
 def _read_slide(manifest: Manifest, name: str, split: str | None, measured: NDArray[np.bool_]) -> _Slide:
@@ -143,7 +149,13 @@ def _read_slide(manifest: Manifest, name: str, split: str | None, measured: NDAr
     cells["split"] = pd.read_parquet(files["splits"], columns=["split"])["split"].to_numpy()
     rows = np.flatnonzero(cells["split"] == split) if split else np.arange(len(cells))
     return _Slide(
-        name, entry["donor"], rows, cells.iloc[rows].reset_index(drop=True), files["counts"], np.flatnonzero(measured)
+        name=name,
+        donor=entry["donor"],
+        rows=rows,
+        cells=cells.iloc[rows].reset_index(drop=True),
+        counts=files["counts"],
+        places=np.flatnonzero(measured),
+        images=PatchImages(manifest, name) if "patches" in entry else None,
     )
 
 
@@ -157,6 +169,19 @@ def _gather(
         parts.append(slides[number].cells.iloc[place[at]].reindex(columns=columns))
         positions.append(at)
     return pd.concat(parts, ignore_index=True).iloc[np.argsort(np.concatenate(positions))]
+
+
+def _images(
+    slides: Sequence[_Slide], which: NDArray[np.int64], place: NDArray[np.int64], size_px: int
+) -> torch.Tensor:
+    """Return uint8 [B, 3, S, S] of the rows asked for, in that order."""
+    out = np.empty((len(which), len(CHANNELS), size_px, size_px), dtype=np.uint8)
+    for number in np.unique(which):
+        at = np.flatnonzero(which == number)
+        item = slides[number]
+        if item.images is not None:
+            out[at] = item.images(item.rows[place[at]], size_px)
+    return torch.from_numpy(out)
 
 
 def _genes(

@@ -92,3 +92,12 @@ def test_a_bad_sheet(tmp_path: Path, text: str | None, sentence: str) -> None:
         sheet.write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         read_sheet(sheet)
+
+
+def test_an_image_belongs_to_a_table():
+    assert config(slides=[TABLE | {"image": "i.png"}]).has_images
+    assert not config(slides=[TABLE]).has_images
+    with pytest.raises(ConfigError, match="has image without table"):
+        config(slides=[SLIDE | {"image": "i.png"}])
+    with pytest.raises(ConfigError, match="image_um_per_px without image"):
+        config(slides=[TABLE | {"image_um_per_px": 0.5}])
