@@ -15,7 +15,7 @@ from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import OutputError
 from mistline.core.log import progress
-from mistline.report import cohort, histology, metacells, origins, spots
+from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.plots import scores as score_plots
@@ -25,12 +25,13 @@ from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, score_table, write_csv
 
 BUDGET_BYTES = 25 * 10**6
-_TISSUE_SHARE = 0.6  # of the budget; charts and tables take the rest
+_TISSUE_SHARE = 0.4  # of the budget; the viewer takes a third, charts and tables the rest
 _MAPS_A_SLIDE = 3
 _LARGEST_PICTURE = 450_000
 _OPEN_SLIDES = 3  # with more slides only the first is unfolded
 SECTIONS = {
     "overview": "Overview",
+    "viewer": "Tissue viewer",
     "dataset": "Dataset card",
     "qc": "Quality control",
     "crops": "Crops and tiles",
@@ -71,6 +72,7 @@ class Gathered:
         origins, sidecars: provenance of what is shown.
         benchmarks: benchmark files, possibly none.
         root: the result folder, as commands name it.
+        predictions: files of models' predictions, possibly none.
     """
 
     settings: Report
@@ -85,6 +87,7 @@ class Gathered:
     sidecars: Sequence[Mapping[str, Any]]
     benchmarks: Sequence[Path]
     root: Path
+    predictions: Sequence[Path] = ()
 
 
 @dataclass
@@ -128,6 +131,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
+        viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.predictions),
         **context.values,
     )
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from mistline.core.files import write_json, write_parquet
+from mistline.core.hdf5 import write_h5ad
 from mistline.core.provenance import record
 from mistline.mist.pyramid import Description, LevelWriter, create
 from mistline.store.codec import encode
@@ -98,6 +101,7 @@ def write_slide(root: Path, entry: dict[str, str], seed: int, side: str) -> None
     write_parquet(folder / "metacells.parquet", _metacells(rng))
     write_parquet(root / "dataset/splits" / f"{name}.parquet", pd.DataFrame({"cell_id": _ids(), "split": side}))
     _write_shards(folder, name, pixels, xy_um)
+    _write_counts(folder / "counts.h5ad", rng)
     record("read_cells", outputs=[folder / "cells.parquet"], inputs={}, params={"min_counts": 1}, code="c0ffee")
 
 
@@ -232,7 +236,8 @@ def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray
             half = 8 + number % 5
             crop = np.pad(pixels[0], 20)[row + 20 - half : row + 20 + half, col + 20 - half : col + 20 + half]
             key = writer.put(encode(np.ascontiguousarray(crop)[None], genes, genes.astype(np.int64) + 1))
-            lines.append({"key": key, "slide": name, "cell_id": _ids()[number], "side_px": 2 * half, "n_counts": 6})
+            corner = {"row_px": row - half, "col_px": col - half, "side_px": 2 * half}
+            lines.append({"key": key, "slide": name, "cell_id": _ids()[number], **corner, "n_counts": 6})
     write_parquet(folder / "shards/cell.parquet", pd.DataFrame(lines))
     for scale in ("niche", "region"):
         side = 64 if scale == "niche" else 128
@@ -240,3 +245,9 @@ def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray
             writer.put(encode(np.ascontiguousarray(pixels[:, :side, :side]), genes, genes.astype(np.int64)))
         table = pd.DataFrame({"key": [0], f"{scale}_id": ["0_0"], "side_px": [side], "n_cells": [1]})
         write_parquet(folder / "shards" / f"{scale}.parquet", table)
+
+
+def _write_counts(path: Path, rng: np.random.Generator) -> None:
+    names = pd.DataFrame({"symbol": [f"{HOSTILE}{i}" for i in range(12)]}, index=[f"g{i:02d}" for i in range(12)])
+    counts = rng.poisson(np.arange(12) / 4, (N_CELLS, 12)).astype(np.int32)
+    write_h5ad(path, anndata.AnnData(sparse.csr_matrix(counts), pd.DataFrame(index=_ids()), names))
