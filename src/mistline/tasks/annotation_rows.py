@@ -24,6 +24,7 @@ from mistline.tasks.controls import (
 )
 from mistline.tasks.predicted import by_fold
 from mistline.tasks.probes import PROBES, Task
+from mistline.tasks.small_network import Sizes
 from mistline.tasks.stats import interval, resample_tables, tables_by_unit
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def probe(points: Points, problem: Problem, params: Params) -> Said:
     chosen, about = {}, {}
     for fold in problem.numbers:
         rows = {part: problem.rows(fold, part) for part in ("train", "val", "test")}
-        seed = derive(params.seed, "evaluate", "annotation", fold) % 2**32  # what scikit-learn takes
-        sizes = (params.hidden, params.epochs, params.patience)
-        task = Task(problem.labels, rows["train"], rows["val"], len(problem.classes), seed, *sizes)
+        seed = derive(params.seed, "evaluate", "annotation", fold)
+        sizes = Sizes(params.hidden, params.epochs, params.patience)
+        task = Task(problem.labels, rows["train"], rows["val"], len(problem.classes), seed, sizes)
         here = points(fold)
         found = {name: fit(here, task) for name, fit in PROBES.items()}
         best = max(found, key=lambda name: found[name].val_macro_f1)

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mistline.tasks import small_network
 from mistline.tasks.class_scores import macro_f1, table
 from mistline.tasks.label_controls import linear_probe
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
 _NEAR = 1e-6
-_SMALLEST = 1e-7
-_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,7 @@ class Task:
         val: rows, at least one.
         n_classes: L.
         seed: of whatever is drawn.
-        hidden: width of the network.
-        epochs: at most, of the network.
-        patience: epochs without a better validation loss after which it stops.
+        sizes: of the network.
     """
 
     labels: NDArray[np.int64]
@@ -43,9 +40,7 @@ class Task:
     val: NDArray[np.int64]
     n_classes: int
     seed: int = 0
-    hidden: int = 256
-    epochs: int = 200
-    patience: int = 10
+    sizes: small_network.Sizes = small_network.Sizes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,32 +84,22 @@ def nearest(points: NDArray[np.float32], task: Task) -> Probed:
 
 def network(points: NDArray[np.float32], task: Task) -> Probed:
     """Train a network with one hidden layer on standardised features until the validation loss stops falling."""
-    from sklearn.neural_network import MLPClassifier
-
     train = task.labels[task.train]
     known = np.unique(train)
-    probability = np.zeros((len(points), task.n_classes))
-    if len(known) == 1:
-        probability[:, known] = 1
-        return Probed(probability, _score(probability, task), {"epochs": 0})
+    code = np.full(task.n_classes, -1, dtype=np.int64)
+    code[known] = np.arange(len(known))
     mean, scale = points[task.train].mean(axis=0), points[task.train].std(axis=0)
-    standard = (points - mean) / np.where(scale > 0, scale, 1)
-    batch = min(_BATCH, len(train))
-    model = MLPClassifier((task.hidden,), batch_size=batch, random_state=task.seed)
-    best, epoch_of_best, kept = np.inf, 0, None
-    place = np.searchsorted(known, task.labels[task.val])
-    seen = np.isin(task.labels[task.val], known)
-    for epoch in range(1, task.epochs + 1):
-        model.partial_fit(standard[task.train], train, classes=known)
-        loss = _loss(model.predict_proba(standard[task.val]), place, seen)
-        if kept is None or loss < best:
-            best, epoch_of_best = loss, epoch
-            kept = [item.copy() for item in (*model.coefs_, *model.intercepts_)]
-        if epoch - epoch_of_best >= task.patience:
-            break
-    model.coefs_, model.intercepts_ = kept[: len(model.coefs_)], kept[len(model.coefs_) :]
-    probability[:, known] = model.predict_proba(standard)
-    return Probed(probability, _score(probability, task), {"epochs": epoch_of_best})
+    standard = ((points - mean) / np.where(scale > 0, scale, 1)).astype(np.float32)
+    weights, epochs = small_network.train(
+        (standard[task.train], standard[task.val]),
+        (code[train], code[task.labels[task.val]]),
+        len(known),
+        task.sizes,
+        np.random.default_rng(task.seed),
+    )
+    probability = np.zeros((len(points), task.n_classes))
+    probability[:, known] = small_network.predict(weights, standard)
+    return Probed(probability, _score(probability, task), {"epochs": epochs})
 
 
 PROBES: dict[str, Callable[[NDArray[np.float32], Task], Probed]] = {
@@ -127,14 +112,6 @@ PROBES: dict[str, Callable[[NDArray[np.float32], Task], Probed]] = {
 def _score(probability: NDArray[np.float64], task: Task) -> float:
     predicted = probability[task.val].argmax(axis=1)
     return float(macro_f1(table(predicted, task.labels[task.val], task.n_classes))[0])
-
-
-def _loss(probability: NDArray[np.float64], place: NDArray[np.int64], seen: NDArray[np.bool_]) -> float:
-    """Return the mean log-loss of the validation cells whose class is trained on."""
-    rows = np.flatnonzero(seen)
-    if not len(rows):
-        return 0.0
-    return float(-np.log(np.maximum(probability[rows, place[rows]], _SMALLEST)).mean())
 
 
 def _neighbours(

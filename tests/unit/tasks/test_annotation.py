@@ -14,7 +14,7 @@ from mistline.store.predictions import write_predictions
 from mistline.tasks.annotation import PROTOCOLS, Params, evaluate, folds
 from mistline.tasks.files import FileInputs, Subject
 
-PARAMS = Params(label="cell_type", bootstrap=100, repeats=2, hidden=16, epochs=30)
+PARAMS = Params(label="cell_type", bootstrap=100, repeats=2, hidden=32, epochs=100)
 QUERY = PARAMS.model_copy(update={"query": ("b",)})
 
 
@@ -180,7 +180,7 @@ def test_donors_in_common_are_named(two_slides):
     two_slides.add("c", "d2")
     scores = judged(two_slides, "external_query", QUERY)
     assert scores.settings["donors_trained_on_and_tested"] == ["d2"]
-    assert scores.settings["n_tested_in_train_split"] == 40  # of 50 in slide b's train split, 10 without label
+    assert scores.settings["n_tested_in_train_split"] == 45  # of 50 in slide b's train split, 5 without label
 
 
 def test_one_class_and_nothing_to_test_are_refused(two_slides):
@@ -197,7 +197,7 @@ def test_one_class_and_nothing_to_test_are_refused(two_slides):
 def test_folds_of_other_cells_are_refused(two_slides):
     path = divided(two_slides, "random_split")
     write_parquet(path, pd.read_parquet(path).assign(cell_id=lambda table: "x" + table["cell_id"]))
-    with pytest.raises(InputError, match="300 of their cells are not in the dataset|600 of their cells"):
+    with pytest.raises(InputError, match="600 of their cells are not in the dataset"):
         judged(two_slides, "random_split", path=path)
 
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from mistline.tasks.probes import NEIGHBOURS, PROBES, Task, nearest, network
+from mistline.tasks.small_network import Sizes
+
+SIZES = Sizes(hidden=32, epochs=200)
 
 
 def _problem(n: int = 240, noise: float = 0.3, seed: int = 0):
@@ -13,7 +16,7 @@ def _problem(n: int = 240, noise: float = 0.3, seed: int = 0):
     labels = rng.integers(0, 3, n)
     points = (4 * np.eye(3)[labels] + noise * rng.normal(size=(n, 3))).astype(np.float32)
     rows = rng.permutation(n)
-    return points, Task(labels, np.sort(rows[: n // 2]), np.sort(rows[n // 2 : n // 2 + 30]), 4, hidden=16, epochs=60)
+    return points, Task(labels, np.sort(rows[: n // 2]), np.sort(rows[n // 2 : n // 2 + 30]), 4, sizes=SIZES)
 
 
 @pytest.mark.parametrize("name", PROBES)
@@ -74,9 +77,9 @@ def test_the_number_of_neighbours_is_one_that_there_are():
 
 def test_the_network_stops_and_keeps_its_best_epoch():
     points, task = _problem(noise=3.0)
-    found = network(points, replace(task, hidden=256, epochs=200, patience=5))
-    assert 1 <= found.about["epochs"] < 195
-    cut = network(points, replace(task, hidden=256, epochs=found.about["epochs"], patience=5))
+    found = network(points, replace(task, sizes=Sizes(256, 200, 5)))
+    assert 1 <= found.about["epochs"] < 190
+    cut = network(points, replace(task, sizes=Sizes(256, found.about["epochs"], 5)))
     np.testing.assert_array_equal(cut.probability, found.probability)
 
 
