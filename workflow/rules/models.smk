@@ -11,12 +11,12 @@ rule train:
         genes="results/models/{model}/seed-{seed}/genes.txt",
         metrics="results/models/{model}/seed-{seed}/metrics.jsonl",
         card="results/models/{model}/seed-{seed}/card.md",
-    wildcard_constraints:
-        model=one_of(OURS),
     log:
         "results/logs/train/{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(OURS),
     conda:
         "../../envs/environment.yaml"
     threads: 8
@@ -44,12 +44,12 @@ rule embed:
     output:
         embedding="results/embeddings/{model}/seed-{seed}/{slide}.parquet",
         h5ad="results/embeddings/{model}/seed-{seed}/{slide}.h5ad",
-    wildcard_constraints:
-        model=one_of(OURS),
     log:
         "results/logs/embed/{model}.seed-{seed}.{slide}.log",
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
+    wildcard_constraints:
+        model=one_of(OURS),
     conda:
         "../../envs/environment.yaml"
     threads: 4
@@ -75,12 +75,12 @@ rule predict:
     output:
         predictions="results/predictions/{task}/{protocol}/{model}.seed-{seed}.parquet",
         metrics="results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl",
-    wildcard_constraints:
-        model=one_of(OURS),
     log:
         "results/logs/predict/{task}.{protocol}.{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/predict/{task}.{protocol}.{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(OURS),
     conda:
         "../../envs/environment.yaml"
     threads: 4

@@ -33,12 +33,12 @@ rule peer_embed:
     output:
         embedding="results/embeddings/{model}/seed-{seed}/{slide}.parquet",
         h5ad="results/embeddings/{model}/seed-{seed}/{slide}.h5ad",
-    wildcard_constraints:
-        model=one_of(PEERS),
     log:
         "results/logs/peer_embed/{model}.seed-{seed}.{slide}.log",
     benchmark:
         "results/benchmarks/peer_embed/{model}.seed-{seed}.{slide}.tsv"
+    wildcard_constraints:
+        model=one_of(PEERS),
     conda:
         "../../envs/environment.yaml"
     threads: 4
@@ -66,12 +66,12 @@ rule peer_predict:
     output:
         predictions="results/predictions/{task}/{protocol}/{model}.seed-{seed}.parquet",
         metrics="results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl",
-    wildcard_constraints:
-        model=one_of(PEERS),
     log:
         "results/logs/peer_predict/{task}.{protocol}.{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/peer_predict/{task}.{protocol}.{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(PEERS),
     conda:
         "../../envs/environment.yaml"
     threads: 4
