@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mistline.core.errors import InputError
 from mistline.core.files import remove
 from mistline.core.hashing import hash_json
 from mistline.tasks.peers.environment import interpreter, last_line
@@ -79,22 +80,23 @@ def run_method(job: Job, folder: Path) -> Result:
         folder: holds the h5ad files of its input; job.json, output.txt and result.npz are written there.
 
     Raises:
+        InputError: its environment is not there any more.
         NotRunError: it failed, took too long or left no result.
     """
+    python = interpreter(job.environment.absolute())
+    if not python.exists():
+        raise InputError(job.environment, "the environment is not there any more", "run peer-environment again")
     about = {"options": dict(job.options), "seed": job.seed, "threads": job.threads}
     (folder / "job.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
     # -I: neither the folder of the script nor this package's are on its path.
-    command = [str(interpreter(job.environment)), "-I", str(script(job.method)), str(folder)]
+    command = [str(python), "-I", str(script(job.method)), str(folder.absolute())]
     around = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    around |= dict.fromkeys(_THREADS, str(job.threads)) | {"MPLBACKEND": "Agg", "NUMBA_CACHE_DIR": str(folder)}
+    around |= dict.fromkeys(_THREADS, str(job.threads)) | {"MPLBACKEND": "Agg", "NUMBA_CACHE_DIR": str(folder.absolute())}
     output = folder / "output.txt"
     with output.open("wb") as stream:
-        try:
-            process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, env=around, cwd=folder, start_new_session=True
-            )
-        except OSError as error:
-            raise NotRunError(f"its environment has no Python ({error.strerror})") from None
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=around, cwd=folder, start_new_session=True
+        )
         code = _wait(process, job.max_minutes)
     said = output.read_text(encoding="utf-8", errors="replace")
     if code != 0:
@@ -103,7 +105,7 @@ def run_method(job: Job, folder: Path) -> Result:
             raise NotRunError(f"took more than {job.max_minutes:g} minutes")
         if code < 0:
             raise NotRunError(f"was ended by {signal.Signals(-code).name}; it may need more memory")
-        raise NotRunError(last_line(said, folder, job.environment))
+        raise NotRunError(last_line(said, folder.absolute(), job.environment.absolute()))
     return read_result(folder / "result.npz")
 
 
