@@ -258,8 +258,9 @@ def _row(
         bounds = _BOUNDS.get(metric, (-1.0, 1.0))
         per_unit[metric] = {key: _mean(found[codes == number]) for number, key in enumerate(keys)}
         if draws:
-            replicates = np.nanmean([item[metric] for item in draws], axis=0)
-            kept = replicates[np.isfinite(replicates)]
+            drawn = np.array([item[metric] for item in draws])
+            n_defined = np.isfinite(drawn).sum(axis=0)
+            kept = np.nansum(drawn, axis=0)[n_defined > 0] / n_defined[n_defined > 0]
             value = _mean(found)
             metrics[metric] = (
                 interval(value, kept, params.confidence, bounds) if len(kept) else Estimate(value, value, value)
