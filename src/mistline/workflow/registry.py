@@ -83,7 +83,7 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
 
     Raises:
         ConfigError: an unknown model (names the nearest), a setting its Params refuses, a name that is taken, a
-            model that needs images where there are none, or an upstream run that gives no embedding.
+            model that needs images or files where there are none, or an upstream run that gives no embedding.
     """
     found = {}
     for name, run in runs.items():
@@ -92,6 +92,9 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
         package = find("models", run.model, f"models.{name}.model")
         params = importlib.import_module(f"{package}.params").Params
         settings = validate(params, run.params, f"models.{name}.params")
+        absent = [path for path in (settings.files() if hasattr(settings, "files") else ()) if not Path(path).is_file()]
+        if absent:
+            raise ConfigError(f"models.{name}.params: {absent[0]}", "no such file", "correct the path; none is fetched")
         found[name] = ResolvedModel(settings, folder_modules(package), *_offers(settings))
         if "image" in found[name].reads and not has_images:
             what = f"the model {run.model} reads images, and the slides of this run are tables without any"
