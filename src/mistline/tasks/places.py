@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
-from mistline.tasks.controls import coordinates
+from mistline.tasks.controls import coordinates, scaled_places
 from mistline.tasks.label_controls import NEIGHBOURS
 
 _NEAR = 1e-6
@@ -35,10 +35,7 @@ def comparable(items: pd.DataFrame) -> NDArray[np.float64]:
     slides = {split: set(part) for split, part in items.groupby("split")["slide"]}
     if slides.get("test", set()) <= slides.get("train", set()):
         return coordinates(items).astype(np.float64)
-    xy = items[["x_um", "y_um"]].astype(np.float64)
-    slide = items["slide"].to_numpy()
-    low, extent = xy.groupby(slide).transform("min"), xy.groupby(slide).transform(np.ptp)
-    return ((xy - low) / np.maximum(extent, 1e-9)).to_numpy()
+    return scaled_places(items).astype(np.float64)
 
 
 def nearest_mean(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
+from threadpoolctl import threadpool_limits
 
 L2 = (1.0, 0.1, 0.01, 0.001)  # tried, from the strongest on; each starts where the one before ended
 _MAX_ITERATIONS = 300
@@ -57,10 +58,11 @@ def fit(
     design = _design(points, mean, scale)
     weights = np.zeros((design.shape[1], proportions.shape[1]))
     tried: list[tuple[float, SoftRegression]] = []
-    for l2 in L2 if len(val_points) else (L2[len(L2) // 2],):
-        weights = _minimise(design, proportions, weights, l2)
-        fitted = SoftRegression(mean, scale, weights, l2)
-        tried.append((cross_entropy(fitted.predict(val_points), val_proportions), fitted))
+    with threadpool_limits(limits=1):  # the last bits of a sum depend on the threads, and iterations magnify them
+        for l2 in L2 if len(val_points) else (L2[len(L2) // 2],):
+            weights = _minimise(design, proportions, weights, l2)
+            fitted = SoftRegression(mean, scale, weights, l2)
+            tried.append((cross_entropy(fitted.predict(val_points), val_proportions), fitted))
     return min(tried, key=lambda item: item[0])[1]
 
 
