@@ -19,5 +19,6 @@ REGISTRY = {
     "annotation": "mistline.tasks.annotation",
     "clustering": "mistline.tasks.clustering",
     "composition": "mistline.tasks.composition",
+    "crossmodal": "mistline.tasks.crossmodal",
     "domains": "mistline.tasks.domains",
 }
