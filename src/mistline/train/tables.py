@@ -171,9 +171,7 @@ def _gather(
     return pd.concat(parts, ignore_index=True).iloc[np.argsort(np.concatenate(positions))]
 
 
-def _images(
-    slides: Sequence[_Slide], which: NDArray[np.int64], place: NDArray[np.int64], size_px: int
-) -> torch.Tensor:
+def _images(slides: Sequence[_Slide], which: NDArray[np.int64], place: NDArray[np.int64], size_px: int) -> torch.Tensor:
     """Return uint8 [B, 3, S, S] of the rows asked for, in that order."""
     out = np.empty((len(which), len(CHANNELS), size_px, size_px), dtype=np.uint8)
     for number in np.unique(which):
