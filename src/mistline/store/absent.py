@@ -16,9 +16,7 @@ import pyarrow.parquet as pq
 
 from mistline.core.errors import InputError
 from mistline.core.files import atomic_path
-from mistline.store.embeddings import ORIGIN_KEY, Origin
-
-ABSENT_KEY = b"mistline_not_run"
+from mistline.store.embeddings import ABSENT_KEY, ORIGIN_KEY, Origin
 
 
 def write_absent(path: Path, columns: Sequence[str], origin: Origin, reason: str) -> None:

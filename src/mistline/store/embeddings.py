@@ -23,6 +23,7 @@ from mistline.core.errors import InputError
 from mistline.core.files import atomic_path
 
 ORIGIN_KEY = b"mistline"
+ABSENT_KEY = b"mistline_not_run"  # of a file without rows: why (see `store.absent`)
 _REMEDY = "run embed again"
 
 
@@ -108,9 +109,12 @@ def read_blocks(path: Path) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float
     """Yield (cell ids [n], rows [n, D]) in the order of the file.
 
     Raises:
-        InputError: the file is missing or damaged, or a value is not finite; names the cell.
+        InputError: the file is missing, damaged or says "not run", or a value is not finite; names the cell.
     """
     file = _open(path)
+    absent = (file.schema_arrow.metadata or {}).get(ABSENT_KEY)
+    if absent is not None:
+        raise InputError(path, f"not run: {absent.decode('utf-8')}", "leave out what builds on it")
     for number in range(file.num_row_groups):
         table = file.read_row_group(number)
         ids = np.array(table.column("cell_id").to_pylist(), dtype=np.str_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,10 @@ def read_result(path: Path) -> Result:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise NotRunError(f"its result cannot be read ({error})") from None
+    except FileNotFoundError:
+        raise NotRunError("it left no result") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise NotRunError(f"its result cannot be read ({type(error).__name__})") from None
 
 
 def embedding_of(result: Result, cell_id: Sequence[str]) -> NDArray[np.float32]:
