@@ -21,4 +21,5 @@ REGISTRY = {
     "composition": "mistline.tasks.composition",
     "crossmodal": "mistline.tasks.crossmodal",
     "domains": "mistline.tasks.domains",
+    "retrieval": "mistline.tasks.retrieval",
 }

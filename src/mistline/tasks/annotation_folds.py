@@ -33,9 +33,7 @@ def random_split(cells: pd.DataFrame, label: str, repeats: int, at_most: int, se
     return _joined(cells, label, [_shares(labels, generator(seed, "folds", "cells", n)) for n in range(repeats)])
 
 
-def external_query(
-    cells: pd.DataFrame, label: str, query: Sequence[str], at_most: int, seed: int
-) -> pd.DataFrame:
+def external_query(cells: pd.DataFrame, label: str, query: Sequence[str], at_most: int, seed: int) -> pd.DataFrame:
     """Train on a reference and test a query: named slides, or the test split of the dataset.
 
     Args:
