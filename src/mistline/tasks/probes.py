@@ -40,7 +40,7 @@ class Task:
     val: NDArray[np.int64]
     n_classes: int
     seed: int = 0
-    sizes: small_network.Sizes = small_network.Sizes()
+    sizes: small_network.Sizes = field(default_factory=small_network.Sizes)
 
 
 @dataclass(frozen=True, slots=True)
