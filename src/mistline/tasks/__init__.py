@@ -17,9 +17,11 @@ from __future__ import annotations
 
 REGISTRY = {
     "annotation": "mistline.tasks.annotation",
+    "biomarker": "mistline.tasks.biomarker",
     "clustering": "mistline.tasks.clustering",
     "composition": "mistline.tasks.composition",
     "crossmodal": "mistline.tasks.crossmodal",
     "domains": "mistline.tasks.domains",
+    "expression": "mistline.tasks.expression",
     "retrieval": "mistline.tasks.retrieval",
 }
