@@ -76,7 +76,13 @@ rule compare:
     input:
         scores=rows_of_table,
     output:
-        comparison="results/evaluation/{task}/{protocol}.json",
+        comparison=report(
+            "results/evaluation/{task}/{protocol}.json",
+            caption="../report/comparison.rst",
+            category="Tests",
+            subcategory="{task}",
+            labels={"task": "{task}", "protocol": "{protocol}"},
+        ),
     log:
         "results/logs/compare/{task}.{protocol}.log",
     benchmark:

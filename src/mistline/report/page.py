@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,10 @@ from mistline.core.log import progress
 from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
-from mistline.report.plots import scores as score_plots
-from mistline.report.plots import theme
-from mistline.report.scores import Comparison, Entry
+from mistline.report.results import Results, view_results
+from mistline.report.scores import Comparison
 from mistline.report.sources import SlideSource
-from mistline.report.tables import Table, score_table, write_csv
+from mistline.report.tables import Table, write_csv
 
 BUDGET_BYTES = 25 * 10**6
 _TISSUE_SHARE = 0.4  # of the budget; the viewer takes a third, charts and tables the rest
@@ -68,7 +66,7 @@ class Gathered:
         slides: the slides, in the sheet's order.
         scales: all scales, the cell included.
         splits, quality: contents of splits.json and metacells.json; `quality` is None for a cohort of tables.
-        comparisons: results by task and protocol.
+        results: everything that was judged.
         origins, sidecars: provenance of what is shown.
         benchmarks: benchmark files, possibly none.
         root: the result folder, as commands name it.
@@ -82,7 +80,7 @@ class Gathered:
     scales: Sequence[Scale]
     splits: Mapping[str, Any]
     quality: Mapping[str, Any] | None
-    comparisons: Sequence[Comparison]
+    results: Results
     origins: Sequence[origins.StageOrigin]
     sidecars: Sequence[Mapping[str, Any]]
     benchmarks: Sequence[Path]
@@ -131,7 +129,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
-        viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.predictions),
+        viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.version, gathered.predictions),
         **context.values,
     )
 
@@ -194,7 +192,7 @@ def _overview(context: _Context, gathered: Gathered) -> None:
         ),
         "made": f"Made by mistline {mistline.__version__} {_MADE[gathered.quality is None]}",
         "n_problems": n_problems,
-        "headlines": [_headline(item) for item in gathered.comparisons if not item.is_oracle],
+        "headlines": [_headline(item) for item in gathered.results.comparisons if not item.is_oracle],
         "next_steps": _next_steps(gathered),
         "n_open": len(slides) if len(slides) <= _OPEN_SLIDES else 1,
     }
@@ -266,57 +264,13 @@ def _metacells(context: _Context, quality: Mapping[str, Any], views: Sequence[Sl
 
 
 def _tasks(context: _Context, gathered: Gathered, album: Album) -> None:
-    models = [entry.name for item in gathered.comparisons for entry in item.entries if not entry.is_control]
-    shown = []
-    for item in gathered.comparisons:
-        table = score_table(item)
-        context.tables.append(table)
-        shown.append(
-            {
-                "title": f"{item.task}: {item.protocol.replace('_', ' ')}",
-                "is_oracle": item.is_oracle,
-                "sentence": _about(item),
-                "table": table,
-                "verdicts": [item.verdict(metric) for metric in item.metrics],
-                "picture": _score_picture(item, theme.colours(models), album),
-            }
-        )
+    view = view_results(gathered.results, gathered.slides, gathered.version, gathered.settings, album)
+    context.tables += view.files
     context.values |= {
-        "comparisons": shown,
+        "results": view,
         "no_tasks": "No task was evaluated: the configuration names none under tasks. A task that compares with known "
         "labels also needs slides with a labels file (the sheet's labels column).",
     }
-
-
-def _about(item: Comparison) -> str:
-    """Say what was judged how, in the task's own words where it gives them."""
-    told = [str(item.settings[key]) for key in ("protocol", "interval") if item.settings.get(key)]
-    seeds = sorted({seed for entry in item.entries for seed in entry.seeds})
-    several = (
-        f"over {len(seeds)} seeds the mean is shown, with the widest bounds of any seed"
-        if len(seeds) > 1
-        else "one seed: the scatter between trainings is not known"
-    )
-    sentences = [f"{item.n:,} items scored", *told, several]
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
-
-
-def _score_picture(item: Comparison, colours: Mapping[str, str], album: Album) -> theme.Picture:
-    bars = {metric: [_bar(entry, metric) for entry in item.entries] for metric in item.metrics}
-    return theme.chart(
-        partial(score_plots.scores, metrics=bars, colours=colours),
-        folder=album.folder,
-        name=f"{item.task}.{item.protocol}",
-        alt=f"scores of models and controls on {item.task}, protocol {item.protocol}",
-        caption=f"Filled: models. Hollow: controls. Lines: intervals (resampled unit: {item.unit}; n = {item.n:,}).",
-    )
-
-
-def _bar(entry: Entry, metric: str) -> score_plots.Bar:
-    value = entry.values.get(metric)
-    if value is None:
-        return score_plots.Bar(entry.name, entry.is_control, None, None, None)
-    return score_plots.Bar(entry.name, entry.is_control, value.value, value.low, value.high)
 
 
 def _provenance(context: _Context, gathered: Gathered) -> None:

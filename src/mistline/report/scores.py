@@ -95,7 +95,7 @@ class Comparison:
 
     def best(self, metric: str) -> tuple[Entry, ...]:
         """Return the entries with the best value, controls included; none when the metric's direction is unknown."""
-        scored = self._ranked(metric)
+        scored = self.ranked(metric)
         return tuple(entry for entry in scored if abs(entry.values[metric].value - _top(scored, metric)) < _TIE)
 
     def beaten_by_control(self, metric: str) -> bool:
@@ -104,7 +104,7 @@ class Comparison:
 
     def verdict(self, metric: str) -> str:
         """Say in a sentence who wins and whether the intervals bear it out."""
-        ranked, best = self._ranked(metric), self.best(metric)
+        ranked, best = self.ranked(metric), self.best(metric)
         if not best:
             return f"{metric}: no winner is marked, for it is not known whether higher is better."
         value = format_value(best[0].values[metric])
@@ -119,7 +119,8 @@ class Comparison:
             text += "; their intervals overlap, so this may be chance"
         return text + (". No model beats the controls here." if best[0].is_control else ".")
 
-    def _ranked(self, metric: str) -> list[Entry]:
+    def ranked(self, metric: str) -> list[Entry]:
+        """Return the rows that have a metric, the best first; none when its direction is unknown."""
         sign = direction(metric)
         scored = [entry for entry in self.entries if metric in entry.values and sign]
         return sorted(scored, key=lambda entry: -sign * entry.values[metric].value)

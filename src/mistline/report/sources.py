@@ -115,6 +115,11 @@ def n_rows(path: Path) -> int:
     return int(_parquet(path).metadata.num_rows)
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a parquet file."""
+    return [str(name) for name in _parquet(path).schema_arrow.names]
+
+
 def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read some columns of a parquet file.
 

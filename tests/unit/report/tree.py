@@ -41,7 +41,7 @@ class Tree:
 
     @property
     def scores(self) -> list[Path]:
-        return sorted(path for path in (self.root / "evaluation").rglob("*.json") if ".meta." not in path.name)
+        return sorted((self.root / "evaluation").rglob("*.seed-*.json"))
 
     def options(self, out: Path) -> dict[str, Any]:
         """Arguments of the report stage."""
@@ -56,6 +56,18 @@ class Tree:
             "figures": out / "figures",
             "scales": json.dumps(SCALES),
             "scores": self.scores,
+        }
+
+    def all_options(self, out: Path) -> dict[str, Any]:
+        """Arguments with everything that was judged: answers, tests, courses and embeddings."""
+        courses = sorted(self.root.rglob("*.jsonl"))
+        names = ["/".join([path.stem.split(".")[0], "0", *path.parts[-3:-1]]) for path in courses]
+        return self.options(out) | {
+            "answers": [path.with_suffix(".parquet") for path in self.scores],
+            "tests": [self.root / "evaluation/domains/random_spot.json"],
+            "courses": courses,
+            "course_names": names,
+            "embeddings": sorted((self.root / "embeddings").rglob("*.parquet")),
         }
 
 
