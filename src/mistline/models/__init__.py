@@ -6,7 +6,7 @@ A model is a folder that offers
   say what the model `serves()` (an embedding, or predictions it is trained for task by task), what it `reads()`
   of a dataset (genes, image, coordinates), the `files()` it needs besides and the runs `upstream()` whose embeddings
   it builds on;
-* `model.py`: `Model`, as `models/contract.py` describes it;
+* `model.py`: `Model`, as `models/contract.py` describes it (`peer` has none: published methods run elsewhere);
 * `README.md`: what it is, in a page.
 """
 
