@@ -22,13 +22,14 @@ from mistline.report.sources import SlideSource, read_columns
 from mistline.report.viewer_columns import Column, Vocabulary, columns, vocabulary
 from mistline.report.viewer_images import Layer, add_crops, add_layer
 from mistline.report.viewer_pack import Blocks, json_text, narrow
+from mistline.store.embeddings import read_origin
 from mistline.store.reader import ShardReader
 
 BUDGET_BYTES = 8 * 10**6
 _CELLS_SHARE = 0.6  # of a slide's bytes: numbers; of the rest, the pictures get most
 _CROPS_SHARE = 0.3
 _MARGIN = 0.03  # of the longer side, around cells without an image
-_RADIUS = 0.42  # of the distance to the nearest cell
+_RADIUS = 0.38  # of the distance to the nearest cell
 _CODES = 65_535
 _MAP_STEPS = 16
 
@@ -67,7 +68,12 @@ class _Slide:
 
 
 def build(
-    slides: Sequence[SlideSource], settings: Report, seed: int, predictions: Sequence[Path] = (), budget: int = BUDGET_BYTES
+    slides: Sequence[SlideSource],
+    settings: Report,
+    seed: int,
+    version: str,
+    predictions: Sequence[Path] = (),
+    budget: int = BUDGET_BYTES,
 ) -> Viewer | None:
     """Pack every slide that has coordinates; None where no slide has.
 
@@ -75,15 +81,21 @@ def build(
         slides: where their results lie.
         settings: the report section.
         seed: the run's seed, which draws the cells and crops where not all fit.
-        predictions: files of models' predictions.
+        version: of the dataset, which the predictions must be made from.
+        predictions: files of models' predictions, `<task>/<protocol>/<model>.seed-<seed>.parquet`.
         budget: bytes the viewer may add to the page.
 
     Raises:
-        InputError: files of a slide list different cells, or one is missing.
+        InputError: files of a slide list different cells, one is missing, or predictions are of another dataset.
     """
     shown = [slide for slide in slides if slide.bundle.get("has_coordinates", True)]
     if not shown:
         return None
+    for path in predictions:
+        made_from = read_origin(path).dataset_version
+        if made_from != version:
+            what = f"was made from dataset {made_from[:12]}, the report is of {version[:12]}"
+            raise InputError(path, what, "run predict again")
     shared = vocabulary(shown, settings.viewer_genes, settings.viewer_markers, predictions)
     blocks = Blocks()
     entries: list[dict[str, Any]] = []

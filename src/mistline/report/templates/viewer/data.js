@@ -1,5 +1,5 @@
 // What lies in the page: one element of text a block, decoded when it is needed; cells are typed arrays.
-const host = document.getElementById("viewer");
+const host = document.getElementById("tissue");
 const about = JSON.parse(document.getElementById("viewer-about").textContent);
 const part = (name) => host.querySelector(`[data-part="${name}"]`);
 const canvas = part("canvas"), ctx = canvas.getContext("2d", { alpha: false });
