@@ -16,7 +16,7 @@ from mistline.core.errors import ConfigError
 from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
 from mistline.store.absent import read_absent
-from mistline.store.manifest import read_manifest
+from mistline.store.manifest import Manifest, read_manifest
 from mistline.tasks.base import CONTROLS, Scores
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
 from mistline.workflow.digest import code_digest
@@ -53,7 +53,8 @@ def run(
     check_protocol(judge, task, protocol)
     settings = load_section(judge.Params, params, f"tasks.{task}.params")
     optional = [given or [None] * len(slide) for given in (embedding, tissue, disease)]
-    columns = (slide, donor, cells, counts, splits, *optional)
+    sealed = read_manifest(manifest)
+    columns = (slide, donor, cells, counts, splits, *optional, [_patches(sealed, name) for name in slide])
     if len({len(column) for column in columns}) != 1:
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
@@ -62,7 +63,7 @@ def run(
         what = "a model is judged by its embeddings or its predictions, the controls by neither"
         raise ConfigError("evaluate", what, "give --embedding once a slide, or --predictions")
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    version = read_manifest(manifest).version
+    version = sealed.version
     subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds)
     inputs, absent = FileInputs(files, subject), _absent(files, predictions)
     with threadpool_limits(limits=threads):
@@ -88,6 +89,12 @@ def _made(manifest: Path, folds: Path | None, predictions: Path | None, files: l
     named = {"manifest": manifest, "folds": folds, "predictions": predictions}
     named |= {f"embedding:{row.slide}": row.embedding for row in files}
     return {name: path for name, path in named.items() if path is not None}
+
+
+def _patches(sealed: Manifest, slide: str) -> Path | None:
+    """Return the index of a slide's patches, where it is a table with an image."""
+    patches = sealed.slides.get(slide, {}).get("patches")
+    return sealed.locate(patches["index"]["path"]) if patches else None
 
 
 def _absent(files: list[SlideFiles], predictions: Path | None) -> str | None:

@@ -107,6 +107,10 @@ class Inputs(Protocol):
         """Return the ids of the genes measured on every slide, sorted."""
         ...
 
+    def colours(self, cells: pd.DataFrame) -> NDArray[np.float32] | None:
+        """Return [n, 3], mean red, green and blue of each given cell's image; None where they are not on record."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

@@ -17,6 +17,7 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 
+_COLOURS = ("red", "green", "blue")  # columns of the index of a slide's patches
 _ARRAY = ("array_row", "array_col")  # of slides whose spots lie on an array: their neighbours are those of the array
 
 
@@ -32,6 +33,7 @@ class SlideFiles:
     embedding: Path | None = None
     tissue: str | None = None
     disease: str | None = None
+    patches: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,20 @@ class FileInputs:
             positions.append(part.index.to_numpy())
         order = np.argsort(np.concatenate(positions), kind="stable")
         return sparse.vstack(blocks, format="csr")[order]
+
+    def colours(self, cells: pd.DataFrame) -> NDArray[np.float32] | None:
+        """Return [n, 3] mean colours of the cells' patches; see `tasks.base.Inputs`."""
+        paths = {slide: self.slides[str(slide)].patches for slide in cells["slide"].unique()}
+        found = np.empty((len(cells), len(_COLOURS)), dtype=np.float32)
+        for slide, path in paths.items():
+            if path is None:
+                return None
+            own = (cells["slide"] == slide).to_numpy()
+            index = _table(path, ["cell_id", *_COLOURS]).iloc[cells["row"].to_numpy()[own]]
+            if not np.array_equal(index["cell_id"].to_numpy(), cells["cell_id"].to_numpy()[own]):
+                raise InputError(path, "its cells are not those of the slide", "run cut-patches again")
+            found[own] = index[list(_COLOURS)].to_numpy(dtype=np.float32)
+        return found
 
     @property
     def values(self) -> str:
