@@ -27,11 +27,11 @@ def direction(metric: str) -> int:
     return 0
 
 
-def place(metric: str) -> tuple[int, int, str]:
-    """Return a key that sorts metrics: those to quote first come first."""
+def place(metric: str) -> tuple[bool, int, bool, str]:
+    """Return a key that sorts metrics: those to quote first come first, and what has a qualifier comes later."""
     alike = next((number for number, name in enumerate(_FIRST) if _holds(metric, name)), len(_FIRST))
     rank = _FIRST.index(metric) if metric in _FIRST else alike
-    return rank, 0 if metric in _FIRST or metric.startswith(_PLAIN) else 1, metric
+    return metric not in _FIRST, rank, not metric.startswith(_PLAIN), metric
 
 
 def _holds(metric: str, name: str) -> bool:
