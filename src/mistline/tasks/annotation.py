@@ -79,7 +79,6 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         **problem.about(),
         "interval": problem.interval,
         "macro": "over the classes that occur among the true or the predicted ones (torchmetrics' default)",
-        "published": [],
         "left_out": left_out(inputs, problem.cells) if inputs.is_controls else {},
     }
-    return Scores(problem.unit.name, problem.n_tested, found, settings)
+    return Scores(problem.unit.name, problem.n_tested, found, settings, problem.scored())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,9 +46,14 @@ class Problem:
         return sorted(self.folds["fold"].unique().tolist())
 
     @property
+    def tested(self) -> NDArray[np.int64]:
+        """Rows of the cells tested in some fold, ascending."""
+        return np.unique(self.folds.loc[self.folds["part"] == "test", "row"])
+
+    @property
     def n_tested(self) -> int:
         """Number of cells tested in some fold."""
-        return int(self.folds.loc[self.folds["part"] == "test", "row"].nunique())
+        return len(self.tested)
 
     @property
     def interval(self) -> str:
@@ -65,6 +71,22 @@ class Problem:
         """Return what is resampled, with the codes of these cells."""
         return replace(self.unit, codes=self.unit.codes[rows])
 
+    def scored(self) -> pd.DataFrame:
+        """Return slide, cell_id and truth of the cells tested in some fold."""
+        truth = np.array(self.classes, dtype=object)[self.labels[self.tested]]
+        return self.cells.iloc[self.tested][["slide", "cell_id"]].assign(truth=truth).reset_index(drop=True)
+
+    def answers(self, predicted: Mapping[int, NDArray[np.int64]]) -> NDArray[np.object_]:
+        """Return the class given to each of `scored`, by the first fold that tests it.
+
+        Args:
+            predicted: fold -> [n_test] codes.
+        """
+        codes = np.zeros(len(self.cells), dtype=np.int64)
+        for fold in reversed(self.numbers):
+            codes[self.rows(fold, "test")] = predicted[fold]
+        return np.array(self.classes, dtype=object)[codes[self.tested]]
+
     def about(self) -> dict[str, Any]:
         """Return what a reader must know to trust the scores."""
         seen, tested, unseen = set(), set(), 0
@@ -73,12 +95,11 @@ class Problem:
             seen |= set(self.cells["donor"].iloc[train])
             tested |= set(self.cells["donor"].iloc[test])
             unseen += int((~np.isin(self.labels[test], self.labels[train])).sum())
-        rows = self.folds.loc[self.folds["part"] == "test", "row"].unique()
         return {
             "n_folds": len(self.numbers),
             "n_unlabelled": self.n_unlabelled,
             "n_tested_of_unseen_classes": unseen,  # wrong whatever is said
-            "n_tested_in_train_split": int((self.cells["split"].iloc[rows] == "train").sum()),
+            "n_tested_in_train_split": int((self.cells["split"].iloc[self.tested] == "train").sum()),
             "donors_trained_on_and_tested": sorted(seen & tested),
         }
 

@@ -141,7 +141,8 @@ def score(said: Said, problem: Problem, params: Params, what: str = "") -> Row:
             per_unit[key] = problem.unit.by_name(_mean_of_folds(by_fold_and_unit))
         if not name:
             about["confusion"] = sum(found.sum(axis=0) for found in tables).T.tolist()  # true x predicted
-    return Row(estimates, {key: _finite(values) for key, values in per_unit.items()}, about)
+    shown = {key: _finite(values) for key, values in per_unit.items()}
+    return Row(estimates, shown, about, problem.answers(said.classes[""]))
 
 
 def _tables(problem: Problem, fold: int, predicted: NDArray[np.int64]) -> NDArray[np.int64]:

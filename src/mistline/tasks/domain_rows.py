@@ -8,18 +8,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
 from mistline.core.seeds import generator
-from mistline.store.predictions import PREFIX, class_columns
 from mistline.tasks.agreement import METRICS as AGREEMENT
 from mistline.tasks.base import MODEL, Estimate, Inputs, Row, TaskParams
 from mistline.tasks.controls import LogCounts, fit_log_counts, principal_components, shuffled
 from mistline.tasks.domain_metrics import agreement, border_curve, heated, tally, temperature
 from mistline.tasks.domain_slides import Problem
 from mistline.tasks.label_controls import linear_probe, majority, nearest_labels, neighbour_mean
+from mistline.tasks.predicted import by_fold
 from mistline.tasks.stats import bootstrap_mean, interval
 
 _BOUNDS = {"log_loss": (0.0, np.inf), "log_loss_calibrated": (0.0, np.inf)}
@@ -53,7 +51,8 @@ class _Predicted:
 def class_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str, Row]:
     """Return the rows of a table with labels to train on."""
     if inputs.has_predictions:
-        found = _read(inputs.predictions(), problem)
+        tested = {fold: problem.rows(fold, "test") for fold in sorted(problem.folds["fold"].unique().tolist())}
+        found = by_fold(inputs.predictions(), problem.cells, tested, problem.classes)
         return {MODEL: _class_row(_by_fold(problem, found.__getitem__), problem, params, "")}
     ways: dict[str, Predict] = {}
     if inputs.is_controls:
@@ -145,29 +144,6 @@ def _by_fold(problem: Problem, predict: Predict) -> _Predicted:
         raw[test], calibrated[test] = found[test], heated(found[test], t)
         temperatures[str(fold)] = round(t, 4)
     return _Predicted(raw, calibrated, temperatures)
-
-
-def _read(table: pd.DataFrame, problem: Problem) -> dict[int, Probability]:
-    """Return fold -> probabilities of a model's predictions, after checking that they answer what was asked."""
-    names = class_columns(table)
-    known = [name.removeprefix(PREFIX) for name in names]
-    if sorted(known) != sorted(problem.classes):
-        what = f"they are of the classes {', '.join(known)}, the labels of {', '.join(problem.classes)}"
-        raise InputError("predictions", what, "run predict again")
-    place = pd.MultiIndex.from_frame(problem.cells[["slide", "cell_id"]])
-    row = place.get_indexer(pd.MultiIndex.from_frame(table[["slide", "cell_id"]].astype(object)))
-    columns = [f"{PREFIX}{name}" for name in problem.classes]
-    found = {}
-    for fold in sorted(problem.folds["fold"].unique().tolist()):
-        own = (table["fold"] == fold).to_numpy() & (row >= 0)
-        found[fold] = np.zeros((len(problem.cells), len(columns)))
-        found[fold][row[own]] = table.loc[own, columns].to_numpy()
-        missing = found[fold][problem.rows(fold, "test")].sum(axis=1) == 0
-        if missing.any():
-            raise InputError(
-                "predictions", f"{int(missing.sum())} test cells of fold {fold} have none", "run predict again"
-            )
-    return found
 
 
 def _class_row(found: _Predicted, problem: Problem, params: TaskParams, what: str) -> Row:

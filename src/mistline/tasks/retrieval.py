@@ -70,7 +70,6 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "per_label": {search.label: search.about() for search in problems},
         "interval": problems[0].unit.note,
         "macro": "the mean over the classes among the queries",
-        "published": [],
         "left_out": left_out(inputs, cells) if inputs.is_controls else {},
     }
     n = sum(len(search.queries) for search in problems)

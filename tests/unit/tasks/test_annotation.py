@@ -218,6 +218,15 @@ def test_predictions_are_scored_without_probes(two_slides):
     )
 
 
+def test_what_is_said_of_each_cell_is_kept_for_maps(two_slides):
+    scores = judged(two_slides, "external_query", QUERY)
+    answers = scores.answers()
+    assert len(answers) == scores.n
+    right = (answers["answer_model"] == answers["truth"]).mean()
+    assert right == pytest.approx(scores.model.metrics["accuracy"].value)
+    assert set(answers["slide"]) == {"b"}
+
+
 def test_predictions_that_lack_cells_or_classes_are_refused(two_slides):
     path = divided(two_slides, "random_split")
     predictions = _predictions(two_slides, path, [f"type{k}" for k in range(4)], lambda table: table[5:].copy())
