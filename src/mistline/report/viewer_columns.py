@@ -18,6 +18,7 @@ from mistline.mist.expression import BLOCK_ROWS, CountsFile
 from mistline.report.plots import theme
 from mistline.report.sources import SPLITS, SlideSource, read_columns
 from mistline.report.viewer_pack import MISSING, Codes, narrow, quantise
+from mistline.store.absent import read_absent
 from mistline.store.predictions import PREFIX
 
 LABEL = "label_"
@@ -223,12 +224,12 @@ def _meant(marker: str, symbols: Mapping[str, str]) -> list[str]:
 
 
 def _predictions(files: Sequence[Path]) -> dict[str, Prediction]:
-    """Return the classes of tested cells; of a model's seeds, the first."""
+    """Return the classes of tested cells; of a model's seeds the first, of a method that did not run nothing."""
     found: dict[str, Prediction] = {}
     for path in sorted(files):
         model = path.stem.rpartition(".seed-")[0] or path.stem
         title = f"{model}: {path.parent.parent.name}, {path.parent.name.replace('_', ' ')}"
-        if title in found:
+        if title in found or read_absent(path) is not None:
             continue
         table = pd.read_parquet(path)
         classes = [name for name in table.columns if name.startswith(PREFIX)]

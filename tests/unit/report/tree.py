@@ -224,6 +224,7 @@ def _cells(rng: np.random.Generator, xy_um: np.ndarray) -> pd.DataFrame:
             "n_genes": rng.integers(1, 12, N_CELLS),
             "cell_area_um2": rng.uniform(20, 200, N_CELLS),
             "n_nuclei": rng.integers(0, 2, N_CELLS),
+            "label_kind": np.resize(np.array(["A", HOSTILE, "</script>", None], dtype=object), N_CELLS),
         }
     )
 
