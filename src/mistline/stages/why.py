@@ -22,7 +22,7 @@ def run(file: Annotated[Path, typer.Argument(help="a file or folder that a stage
 def _current_codes(stage: str) -> set[str]:
     """Return the digests that a stage's outputs can carry today.
 
-    Some stages load a model or a task by name, or start a script, whose code counts too; which one, the digest itself tells.
+    Some stages load a model or task, or start a script, by name: its code counts too; which, the digest itself tells.
     """
     if not (PACKAGE / "stages" / f"{stage}.py").is_file():
         return set()
