@@ -23,6 +23,7 @@ TREES: dict[str, Any] = {
     "reg_lambda": 1,
     "random_state": 1,
 }
+FEW = 1000  # training cells up to which every split is tried, which is faster then; more go by histograms
 PENALTIES = tuple(10.0**power for power in range(-1, 7))
 WAYS = ("xgboost", "ridge")
 
@@ -46,7 +47,8 @@ def regress(train: Table, known: Table, test: Table) -> tuple[dict[str, NDArray[
     with threadpool_limits(limits=1):
         x, x_test = components(train, test)
         ridge = RidgeCV(alphas=PENALTIES).fit(x, known)
-        trees = XGBRegressor(**TREES, n_jobs=1, tree_method="hist").fit(x.astype(np.float32), known)
+        method = "exact" if len(x) <= FEW else "hist"
+        trees = XGBRegressor(**TREES, n_jobs=1, tree_method=method).fit(x.astype(np.float32), known)
         found = {"xgboost": trees.predict(x_test.astype(np.float32)), "ridge": ridge.predict(x_test)}
     shaped = {way: np.asarray(found[way], dtype=np.float64).reshape(len(test), -1) for way in WAYS}
     return shaped, {"penalty": float(ridge.alpha_), "n_components": x.shape[1]}
