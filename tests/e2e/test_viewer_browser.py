@@ -5,6 +5,8 @@ Screenshots stay in tests/artefacts, which git ignores.
 
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from mistline.mist.pyramid import Level
 from mistline.stages.report import run
@@ -30,7 +33,6 @@ pytestmark = pytest.mark.skipif(
 ARTEFACTS = REPOSITORY / "tests" / "artefacts"
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--disable-sync"]
 N_STORED = 20  # crops in the page, of 40 cells
-PICTURE = "canvas => { const p = canvas.getContext('2d'); return [...p.getImageData(0, 0, canvas.width, canvas.height).data]; }"
 Page = Any
 
 
@@ -106,9 +108,9 @@ def look(page: Page, x: float, y: float, scale: float) -> None:
 def pixels(page: Page, name: str = "canvas") -> NDArray[np.uint8]:
     """Return what a canvas shows [rows, columns, RGBA]."""
     part(page, name).evaluate("() => new Promise(requestAnimationFrame)")
-    flat = part(page, name).evaluate(PICTURE)
-    columns = part(page, name).evaluate("canvas => canvas.width")
-    return np.array(flat, dtype=np.uint8).reshape(-1, columns, 4)
+    address = part(page, name).evaluate("canvas => canvas.toDataURL('image/png')")
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+    return np.asarray(picture.convert("RGBA"))
 
 
 def hover(page: Page, cell_id: str) -> None:
@@ -331,6 +333,7 @@ def test_screenshots(browser, root, complaints, scheme):
 def test_on_a_narrow_screen_nothing_is_wider_than_it(browser, root, complaints):
     with opened(browser, root / "report/index.html", complaints, has_touch=True) as page:
         page.set_viewport_size({"width": 400, "height": 800})
+        page.evaluate("document.getElementById('tissue').scrollIntoView({ behavior: 'instant' })")
         page.wait_for_timeout(200)
         assert page.evaluate("document.documentElement.scrollWidth") == 400
         assert part(page, "canvas").bounding_box()["width"] > 300
