@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, ResourceError
 from mistline.core.files import remove
 from mistline.core.hashing import hash_json
 from mistline.tasks.peers.environment import interpreter, last_line
@@ -21,6 +22,7 @@ from mistline.tasks.peers.exchange import NotRunError, Result, read_result
 
 logger = logging.getLogger("mistline.tasks")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_FROM_OUTSIDE = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -81,6 +83,7 @@ def run_method(job: Job, folder: Path) -> Result:
 
     Raises:
         InputError: its environment is not there any more.
+        ResourceError: it was ended from outside, which says nothing of the method.
         NotRunError: it failed, took too long or left no result.
     """
     python = interpreter(job.environment.absolute())
@@ -91,7 +94,10 @@ def run_method(job: Job, folder: Path) -> Result:
     # -I: neither the folder of the script nor this package's are on its path.
     command = [str(python), "-I", str(script(job.method)), str(folder.absolute())]
     around = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    around |= dict.fromkeys(_THREADS, str(job.threads)) | {"MPLBACKEND": "Agg", "NUMBA_CACHE_DIR": str(folder.absolute())}
+    around |= dict.fromkeys(_THREADS, str(job.threads)) | {
+        "MPLBACKEND": "Agg",
+        "NUMBA_CACHE_DIR": str(folder.absolute()),
+    }
     output = folder / "output.txt"
     with output.open("wb") as stream:
         process = subprocess.Popen(
@@ -103,6 +109,8 @@ def run_method(job: Job, folder: Path) -> Result:
         logger.warning("%s ended with %s\n%s", job.method, code, said[-4000:])
         if code is None:
             raise NotRunError(f"took more than {job.max_minutes:g} minutes")
+        if code in _FROM_OUTSIDE:
+            raise ResourceError(job.method, f"was ended by {signal.Signals(-code).name}", "run it again")
         if code < 0:
             raise NotRunError(f"was ended by {signal.Signals(-code).name}; it may need more memory")
         raise NotRunError(last_line(said, folder.absolute(), job.environment.absolute()))
@@ -111,6 +119,7 @@ def run_method(job: Job, folder: Path) -> Result:
 
 def _wait(process: subprocess.Popen[bytes], minutes: float) -> int | None:
     """Return the exit code, None where the time is up; a run that is interrupted leaves no process behind."""
+    before = signal.signal(signal.SIGTERM, _leave)  # the usual way would end this process at once, and not that one
     try:
         return process.wait(timeout=60 * minutes)
     except subprocess.TimeoutExpired:
@@ -119,3 +128,8 @@ def _wait(process: subprocess.Popen[bytes], minutes: float) -> int | None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

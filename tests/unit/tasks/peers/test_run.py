@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, ResourceError
 from mistline.tasks.peers.exchange import NotRunError
 from mistline.tasks.peers.run import Job, identity, run_method, scratch
 from tests.unit.tasks.peers import fake
@@ -76,6 +76,20 @@ def test_what_takes_too_long_is_ended_with_its_children(tmp_path, monkeypatch):
             return
         time.sleep(0.1)
     pytest.fail(f"the child is still there, in state {state}")
+
+
+def test_a_run_that_is_ended_from_outside_says_nothing_of_the_method(job, tmp_path, monkeypatch):
+    fake.method(monkeypatch, tmp_path, "import os; os.kill(os.getpid(), 15)")
+    with pytest.raises(ResourceError, match="was ended by SIGTERM; run it again"):
+        run_method(job, folder(tmp_path))
+
+
+def test_when_we_are_ended_so_is_the_method(job, tmp_path, monkeypatch):
+    text = "import os, sys, time\nopen(sys.argv[1] + '/../child', 'w').write(str(os.getpid()))\n"
+    fake.method(monkeypatch, tmp_path, text + f"os.kill({os.getpid()}, 15)\ntime.sleep(60)")
+    with pytest.raises(SystemExit):
+        run_method(job, folder(tmp_path))
+    assert _state(int((tmp_path / "child").read_text())) is None
 
 
 def _state(pid: int) -> str | None:
