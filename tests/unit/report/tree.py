@@ -243,14 +243,14 @@ def _write_image(folder: Path, name: str, pixels: np.ndarray) -> None:
 
 def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray) -> None:
     genes = np.arange(3, dtype=np.uint16)
-    padded, lines = np.pad(pixels[0], 20), []
+    padded, ids, lines = np.pad(pixels[0], 20), _ids(), []
     with ShardWriter(folder / "shards/cell", 10**5, 1.0) as writer:
         for number, (col, row) in enumerate((xy_um / PIXEL_UM).astype(int)):
             half = 8 + number % 5
             crop = padded[row + 20 - half : row + 20 + half, col + 20 - half : col + 20 + half]
             key = writer.put(encode(np.ascontiguousarray(crop)[None], genes, genes.astype(np.int64) + 1))
             corner = {"row_px": row - half, "col_px": col - half, "side_px": 2 * half}
-            lines.append({"key": key, "slide": name, "cell_id": _ids()[number], **corner, "n_counts": 6})
+            lines.append({"key": key, "slide": name, "cell_id": ids[number], **corner, "n_counts": 6})
     write_parquet(folder / "shards/cell.parquet", pd.DataFrame(lines))
     for scale in ("niche", "region"):
         side = 64 if scale == "niche" else 128
