@@ -60,10 +60,10 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
     """
     from mistline.tasks.expression_problem import LEAST_DETECTED, gather
     from mistline.tasks.expression_regress import TREES
-    from mistline.tasks.expression_rows import NOTES, left_out, rows_of, tested_in
+    from mistline.tasks.expression_rows import NOTES, left_out, rows_of, scored_in
 
     found = gather(inputs, params.n_genes, params.max_cells, params.seed)
-    tested = tested_in(found)
+    tested = scored_in(found)
     rows = rows_of(inputs, found, tested, params)
     values = "the given logs" if inputs.values == "log" else f"log1p of {inputs.values}, whatever the depth"
     settings: dict[str, Any] = {

@@ -38,7 +38,7 @@ Way = Callable[[Fold], tuple[Predicted, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Scored:
     """What is tested, in all folds.
 
     Args:
@@ -54,7 +54,7 @@ class Tested:
     unit: str
 
 
-def tested_in(folds: Sequence[Fold]) -> Tested:
+def scored_in(folds: Sequence[Fold]) -> Scored:
     """Gather what is tested.
 
     Raises:
@@ -67,10 +67,10 @@ def tested_in(folds: Sequence[Fold]) -> Tested:
     donors = tuple(str(donor) for _, donor in pairs)
     enough = {"donor": len(set(donors)), "slide": len(slides)}
     unit = next((name for name, n in enough.items() if n >= FEWEST_UNITS), "gene")
-    return Tested(slides, donors, tuple(sorted({gene for fold in folds for gene in fold.genes})), unit)
+    return Scored(slides, donors, tuple(sorted({gene for fold in folds for gene in fold.genes})), unit)
 
 
-def rows_of(inputs: Inputs, folds: Sequence[Fold], tested: Tested, params: TaskParams) -> dict[str, Row]:
+def rows_of(inputs: Inputs, folds: Sequence[Fold], tested: Scored, params: TaskParams) -> dict[str, Row]:
     """Return the rows of a model, or of the controls."""
 
     def embedded(dealt: bool) -> Way:
@@ -132,7 +132,7 @@ def _regressed(fold: Fold, rows: NDArray[np.float32]) -> tuple[Predicted, dict[s
     return regress(rows[:n], fold.known, rows[n:])
 
 
-def _row(way: Way, folds: Sequence[Fold], tested: Tested, params: TaskParams, what: str) -> Row:
+def _row(way: Way, folds: Sequence[Fold], tested: Scored, params: TaskParams, what: str) -> Row:
     found = {name: np.full((len(tested.slides), len(tested.genes)), np.nan) for name in WAYS}
     about: dict[str, Any] = {"what": what} if what else {}
     chosen = []
@@ -155,7 +155,7 @@ def _row(way: Way, folds: Sequence[Fold], tested: Tested, params: TaskParams, wh
     return Row(metrics, per_unit, about)
 
 
-def by_unit(table: NDArray[np.float64], tested: Tested) -> dict[str, float]:
+def by_unit(table: NDArray[np.float64], tested: Scored) -> dict[str, float]:
     """Return unit -> mean correlation of [U, G]; genes of a slide first, then slides of a donor."""
     if tested.unit == "gene":
         kept = np.isfinite(table).any(axis=0)
@@ -167,7 +167,7 @@ def by_unit(table: NDArray[np.float64], tested: Tested) -> dict[str, float]:
 
 
 def bootstrapped(
-    table: NDArray[np.float64], tested: Tested, draws: int, rng: np.random.Generator
+    table: NDArray[np.float64], tested: Scored, draws: int, rng: np.random.Generator
 ) -> tuple[float, NDArray[np.float64]]:
     """Return the mean over genes, then slides, then donors, and [R] draws of it.
 
