@@ -107,7 +107,7 @@ def build(
     left_out = [slide.name for slide in slides if slide not in shown]
     notes += [f"Without coordinates, and so not shown: {', '.join(left_out)}."] if left_out else []
     ramp = mpl.colormaps["viridis"](np.linspace(0, 1, _MAP_STEPS), bytes=True)[:, :3]
-    about = {"slides": entries, "ramp": ramp.tolist()}
+    about = {"slides": entries, "palettes": blocks.palettes, "ramp": ramp.tolist()}
     return Viewer(json_text(about), blocks.texts, [slide.name for slide in shown], notes)
 
 
@@ -192,13 +192,13 @@ def _column(blocks: Blocks, column: Column, taken: NDArray[np.int64]) -> dict[st
     }
     if column.names is None:
         return found | {"low": column.low, "step": column.step, "range": list(column.range)}
-    return found | {"names": list(column.names), "colours": list(column.colours or ())}
+    return found | {"palette": blocks.add_palette(column.names, column.colours or ())}
 
 
 def _squares(
     blocks: Blocks, squares: NDArray[np.int64], stored_um: NDArray[np.float64], pixel_size_um: float
 ) -> dict[str, Any]:
-    """Store row, column and side of the crops [n, 3], the corner as its distance from the cell's pixel: small numbers."""
+    """Store row, column and side of the crops [n, 3]; the corner as its distance from the cell's pixel, which is small."""
     pixel = np.floor(um_to_px(stored_um, pixel_size_um)).astype(np.int64)
     numbers = np.column_stack([squares[:, :2] - pixel, squares[:, 2]])
     low = numbers.min(axis=0)

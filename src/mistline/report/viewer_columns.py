@@ -160,7 +160,9 @@ def _dataset(slide: SlideSource, shared: Vocabulary, n: int) -> Iterator[Column]
     sides = read_columns(slide.splits_file, ["split"])["split"]
     _require_length(slide.splits_file, len(sides), n)
     split = _category("split", "Dataset", sides, SPLITS)
-    yield Column(split.title, split.group, split.codes, split.names, tuple(theme.SPLIT_COLOURS[name] for name in SPLITS))
+    yield Column(
+        split.title, split.group, split.codes, split.names, tuple(theme.SPLIT_COLOURS[name] for name in SPLITS)
+    )
     for column, values in _groups(slide).items():
         _require_length(slide.folder / "metacells.parquet", len(values), n)
         names = tuple(map(str, range(shared.metacells[column])))
@@ -204,7 +206,9 @@ def _genes(slides: Sequence[SlideSource], n: int, markers: Sequence[str]) -> tup
 def _moments(counts: CountsFile) -> NDArray[np.float64]:
     """Return cells, sum and sum of squares of log(1 + x) of every gene [G, 3]."""
     starts = range(0, counts.n_cells, BLOCK_ROWS)
-    chosen = {starts[number * len(starts) // _BLOCKS_LOOKED_AT] for number in range(_BLOCKS_LOOKED_AT)} if starts else ()
+    chosen = (
+        {starts[number * len(starts) // _BLOCKS_LOOKED_AT] for number in range(_BLOCKS_LOOKED_AT)} if starts else ()
+    )
     found = np.zeros((len(counts.gene_ids), 3))
     for start in sorted(chosen):
         block = counts.rows(start, min(start + BLOCK_ROWS, counts.n_cells))
@@ -250,7 +254,9 @@ def _groups(slide: SlideSource) -> dict[str, NDArray[np.int64]]:
     path = slide.folder / "metacells.parquet"
     if not slide.image or not path.is_file():
         return {}
-    names = [name for name in pq.read_schema(path).names if name == "metacell" or name[:1] == "l" and name[1:].isdigit()]
+    names = [
+        name for name in pq.read_schema(path).names if name == "metacell" or (name[:1] == "l" and name[1:].isdigit())
+    ]
     table = read_columns(path, sorted(names, key=lambda name: (name == "metacell", name)))
     return {name: table[name].to_numpy(dtype=np.int64) for name in table.columns}
 

@@ -23,9 +23,11 @@ class Blocks:
 
     Attributes:
         texts: base64, by number.
+        palettes: names and colours of classes, by number; slides share them.
     """
 
     texts: list[str] = field(default_factory=list)
+    palettes: list[dict[str, list[str]]] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -52,6 +54,13 @@ class Blocks:
     def add_lines(self, lines: Sequence[str]) -> int:
         """Store strings, none of which may hold a NUL."""
         return self.add_bytes(zlib.compress("\0".join(line.replace("\0", "�") for line in lines).encode(), 9))
+
+    def add_palette(self, names: Sequence[str], colours: Sequence[str]) -> int:
+        """Store names and colours of code 1, 2, ... once; return their number."""
+        palette = {"names": list(names), "colours": list(colours)}
+        if palette not in self.palettes:
+            self.palettes.append(palette)
+        return self.palettes.index(palette)
 
     def cut(self, length: int) -> None:
         """Forget all but the first `length` blocks."""

@@ -1,6 +1,7 @@
 // What lies in the page: one element of text a block, decoded when it is needed; cells are typed arrays.
 const host = document.getElementById("tissue");
 const about = JSON.parse(document.getElementById("viewer-about").textContent);
+for (const slide of about.slides) for (const column of slide.columns) Object.assign(column, about.palettes[column.palette]);
 const part = (name) => host.querySelector(`[data-part="${name}"]`);
 const canvas = part("canvas"), ctx = canvas.getContext("2d", { alpha: false });
 const dots = document.createElement("canvas"), ink = dots.getContext("2d");
