@@ -19,7 +19,8 @@ from tests.benchmarks.bench import Bench, Gate  # noqa: E402  (a script finds th
 
 PARTS = {
     "dataset": ("projection", "whole", "crops", "export", "loader", "metacells"),
-    "fusion": ("fusion",),
+    "evaluation": ("fusion", "tasks"),
+    "report": ("report",),
 }
 _PACKAGES = ("numpy", "tifffile", "imagecodecs", "zarr", "lmdb", "opencv-python-headless", "scikit-learn", "torch")
 

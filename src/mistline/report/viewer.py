@@ -198,7 +198,7 @@ def _column(blocks: Blocks, column: Column, taken: NDArray[np.int64]) -> dict[st
 def _squares(
     blocks: Blocks, squares: NDArray[np.int64], stored_um: NDArray[np.float64], pixel_size_um: float
 ) -> dict[str, Any]:
-    """Store row, column and side of the crops [n, 3]; the corner as its distance from the cell's pixel, which is small."""
+    """Store row, column and side of the crops [n, 3]; corners as distances from the cells' pixels, which are small."""
     pixel = np.floor(um_to_px(stored_um, pixel_size_um)).astype(np.int64)
     numbers = np.column_stack([squares[:, :2] - pixel, squares[:, 2]])
     low = numbers.min(axis=0)
