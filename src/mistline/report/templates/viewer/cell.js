@@ -50,15 +50,18 @@ const describe = async (i, announce) => {
   to.dataset.cell = ids[i];
   to.dataset.how = found?.how ?? "";
   const rows = [["x, y (µm)", `${slide.x[i].toFixed(1)}, ${slide.y[i].toFixed(1)}`]];
-  slide.entry.columns.forEach((column, number) => rows.push([column.title, shownValue(column, columns[number][i])]));
+  slide.entry.columns.forEach((column, number) => {
+    const code = columns[number][i];
+    if (code || column.group !== "Predictions") rows.push([column.title, shownValue(column, code)]); // most predict few cells
+  });
   part("values").replaceChildren(...rows.flatMap(([name, said]) => {
     const [term, definition] = [document.createElement("dt"), document.createElement("dd")];
     term.textContent = name;
     definition.textContent = said;
     return [term, definition];
   }));
-  const now = rows[state.column + 1];
-  if (announce) part("status").textContent = `cell ${ids[i]}, ${now[0]}: ${now[1]}`;
+  const now = slide.entry.columns[state.column];
+  if (announce) part("status").textContent = `cell ${ids[i]}, ${now.title}: ${shownValue(now, state.codes[i])}`;
 };
 const forget = () => {
   cell.turn++;

@@ -63,7 +63,8 @@ const open = async (number) => {
   state.codes = null;
   forget();
   const shown = entry.layers.map((layer, place) => [layer, place]).filter(([layer]) => layer.levels.length);
-  const known = entry.columns.findIndex((column) => column.title === before), column = Math.max(0, known);
+  const known = entry.columns.findIndex((column) => column.title === before), telling = entry.columns.findIndex((one) => one.names?.length > 1);
+  const column = Math.max(0, known < 0 ? telling : known);
   options(part("colour"), entry.columns.map((one) => one.title), entry.columns.map((one) => one.group));
   options(part("image"), [...shown.map(([layer]) => layer.name), "none"]);
   [...part("image").options].forEach((option, place) => { option.value = shown[place]?.[1] ?? -1; });
