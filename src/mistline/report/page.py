@@ -17,7 +17,7 @@ from mistline.core.log import progress
 from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
-from mistline.report.results import Results, view_results
+from mistline.report.results import Results, headlines, view_results
 from mistline.report.scores import Comparison
 from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, write_csv
@@ -192,7 +192,8 @@ def _overview(context: _Context, gathered: Gathered) -> None:
         ),
         "made": f"Made by mistline {mistline.__version__} {_MADE[gathered.quality is None]}",
         "n_problems": n_problems,
-        "headlines": [_headline(item) for item in gathered.results.comparisons if not item.is_oracle],
+        "headlines": [_headline(item) for item in headlines(gathered.results.comparisons)],
+        "n_tables": len(gathered.results.comparisons),
         "next_steps": _next_steps(gathered),
         "n_open": len(slides) if len(slides) <= _OPEN_SLIDES else 1,
     }

@@ -25,6 +25,7 @@ from mistline.report.tables import Table
 
 _BUDGET_BYTES = 2.5 * 10**6  # of all maps, of tissue and of embeddings
 _LARGEST_PICTURE = 300_000
+_MOST_HEADLINES = 8
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def view_results(results: Results, slides: Sequence[SlideSource], version: str, 
         for item in own:
             full = score_table(item, results.of(item), item.metrics)
             files.append(full)
-            is_step = curve is not None and labelled_share(item) is not None and "few" in item.protocol
+            is_step = curve is not None and _is_step(item)
             pictures = tuple(_pictures(results, item, slides, settings, (small, album), colours)) if not is_step else ()
             blocks.append(_block(results, item, full, is_step, score_chart(item, colours, album), pictures))
         tasks.append(TaskView(name, tuple(sorted(blocks, key=lambda block: block.is_folded)), curve))
@@ -144,6 +145,16 @@ def view_results(results: Results, slides: Sequence[SlideSource], version: str, 
         tuple(training.model_charts(results.courses, colours, album)),
         tuple(files),
     )
+
+
+def headlines(items: Sequence[Comparison]) -> list[Comparison]:
+    """Return the tables that the overview tells of: no oracles, and no steps of a curve."""
+    return [item for item in items if not item.is_oracle and not _is_step(item)][:_MOST_HEADLINES]
+
+
+def _is_step(item: Comparison) -> bool:
+    """Return whether a table is one of several that differ in the labels trained on."""
+    return "few" in item.protocol and labelled_share(item) is not None
 
 
 def about(item: Comparison, tests: PairedTests) -> str:

@@ -138,5 +138,5 @@ def _named(answers: pd.Series, truth: pd.Series, colours: Mapping[str, str]) -> 
 def _right(answers: pd.Series, truth: pd.Series) -> str:
     """Return the share that is right; empty for clusters, which have no right or wrong."""
     if answers.isin(truth.unique()).mean() <= 0.5:
-        return " (clusters in the colour of their class)"
+        return " (clusters, coloured by class)"
     return f" ({100 * (answers == truth).mean():.0f} % right)"

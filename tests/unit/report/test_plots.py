@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mistline.report.courses import Course, _runs
+from mistline.core.errors import InputError
+from mistline.report.courses import _runs
 from mistline.report.embeddings import _flat
 from mistline.report.plots.confusion import Matrix, confusion
 from mistline.report.plots.curves import Panel, Series, curves
@@ -89,4 +90,11 @@ def test_a_draw_in_two_dimensions_by_neighbours_is_the_same_twice():
 def test_a_training_without_steps_has_no_curve(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "explained": 0.2}\n')
-    assert _runs(Course(path, "pca", 0, None).path) == []
+    assert _runs(path) == []
+
+
+def test_a_damaged_course_is_one_sentence(tmp_path):
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"step": 1}\n{"step"')
+    with pytest.raises(InputError, match=r"c.jsonl.*is no JSON; run train or predict again"):
+        _runs(path)

@@ -7,12 +7,16 @@ import re
 
 import pytest
 
+from mistline.config.report import Report
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import read_json, write_json, write_text
+from mistline.core.files import write_json
+from mistline.report.embeddings import embedding_maps
+from mistline.report.pictures import Album
 from mistline.report.results import pair_answers
 from mistline.report.results_tables import glance_table, score_table
 from mistline.report.scores import read_comparisons
 from mistline.report.significance import PairedTests, read_tests
+from mistline.report.sources import open_slide
 from mistline.stages.report import run
 from tests.unit.report.conftest import Made
 from tests.unit.report.judged import tests as written_tests
@@ -151,14 +155,13 @@ def test_courses_without_a_name_are_refused(judged, tmp_path):
     refused(judged, tmp_path / "out", ConfigError, "'gcn' does not say what a course is of", course_names=names)
 
 
-def test_a_damaged_course_is_one_sentence(judged, tmp_path):
-    write_text(tmp_path / "c.jsonl", '{"step": 1}\n{"step"')
-    options = {"courses": [tmp_path / "c.jsonl"], "course_names": ["gcn/0"]}
-    refused(judged, tmp_path / "out", InputError, "c.jsonl.*is no JSON; run train or predict again", **options)
-
-
-def test_an_embedding_of_another_dataset_is_refused(judged, tmp_path):
-    path = judged.tree.root / "dataset/manifest.json"
-    assert read_json(path)["slides"] == ["s1", "s2"]
+def test_embeddings_of_other_slides_or_another_dataset_are_refused(judged, tmp_path):
     files = judged.tree.all_options(tmp_path)["embeddings"]
-    refused(judged, tmp_path / "out", ConfigError, "1 embeddings for 2 slides", embeddings=files[:1])
+    slides = [
+        open_slide(judged.tree.root, judged.tree.root / "dataset/splits", entry, []) for entry in judged.tree.entries
+    ]
+    album = Album(tmp_path, 10_000, 0)
+    with pytest.raises(ConfigError, match="1 embeddings for 2 slides"):
+        embedding_maps(files[:1], slides, judged.tree.version, Report(), album)
+    with pytest.raises(InputError, match="made from another version of the dataset; run embed again"):
+        embedding_maps(files, slides, "w", Report(), album)
