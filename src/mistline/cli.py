@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import Any, NoReturn
@@ -59,6 +60,7 @@ class LazyGroup(TyperGroup):
             return None
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         module = importlib.import_module(f"mistline.stages.{cmd_name.replace('-', '_')}")
+        gc.freeze()  # modules stay to the end; a garbage collection that looks at them all takes a tenth of a second
         app.command(name=cmd_name, help=COMMANDS[cmd_name])(module.run)
         return typer.main.get_command(app)
 

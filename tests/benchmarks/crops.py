@@ -74,11 +74,15 @@ def measure(bench: Bench) -> Iterator[Gate]:
 
 def cut_crops(slide: Path, cells: Path, out: Path, threads: int = 1) -> Usage:
     """Run the stage on the image of `slide` and the cells of `cells`, into `out` and an index beside it."""
+    return child(stage(*_words(slide, cells, out, threads)))
+
+
+def _words(slide: Path, cells: Path, out: Path, threads: int = 1) -> tuple[str, ...]:
     image = ["--image", slide / "image.ome.zarr", "--image-summary", slide / "image.json"]
     table = ["--cells", cells / "cells.parquet", "--counts", cells / "counts.h5ad"]
-    written = ["--shards", out, "--index", out.with_suffix(".parquet"), "--threads", str(threads)]
+    written = ["--shards", out, "--index", out.with_suffix(".parquet"), "--threads", threads]
     names = ["--slide", "bench", "--donor", "d1", "--params", "{}", "--scales", _SCALES]
-    return child(stage("cut-crops", *image, *table, *written, *names))
+    return ("cut-crops", *map(str, [*image, *table, *written, *names]))
 
 
 def main() -> None:
@@ -92,21 +96,10 @@ def main() -> None:
 
 
 def _cpu_s(slide: Path, cells: Path, out: Path) -> float:
-    from mistline.stages.cut_crops import run
+    from mistline.cli import app
 
     start = time.process_time()
-    run(
-        image=slide / "image.ome.zarr",
-        image_summary=slide / "image.json",
-        cells=cells / "cells.parquet",
-        counts=cells / "counts.h5ad",
-        shards=out,
-        index=out.with_suffix(".parquet"),
-        slide="bench",
-        donor="d1",
-        params="{}",
-        scales=_SCALES,
-    )
+    app(_words(slide, cells, out), standalone_mode=False)
     return time.process_time() - start
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import ZstdCodec
 from zarr.errors import NodeNotFoundError
 
@@ -159,8 +161,22 @@ class Level:
         Raises:
             InputError: a chunk is damaged.
         """
-        try:
+        with self._damage_told(rows):
             return np.asarray(self._array[channels, rows, columns])
+
+    def read_rows(self, rows: slice, out: NDArray[np.uint8]) -> None:
+        """Read whole rows of all channels into `out` [C, n, X].
+
+        Raises:
+            InputError: a chunk is damaged.
+        """
+        with self._damage_told(rows):
+            self._array.get_basic_selection((slice(None), rows), out=NDBuffer.from_numpy_array(out))
+
+    @contextmanager
+    def _damage_told(self, rows: slice) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, RuntimeError, OSError) as error:
             what = f"rows {rows.start} to {rows.stop} of level {self._number} are damaged ({error})"
             raise InputError(self._image, what, _AGAIN) from error
@@ -180,25 +196,35 @@ class RowWindow:
         self._image = Path(image)
         self._level = Level(self._image)
         self.n_channels, self.n_rows, self.n_columns = self._level.shape
-        self._start = 0
-        self._held = np.empty((self.n_channels, 0, self.n_columns), dtype=np.uint8)
+        self._start = self._end = 0
+        self._buffer = np.empty((self.n_channels, 0, self.n_columns), dtype=np.uint8)
 
     def rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return rows start .. stop - 1 as [C, stop - start, X]; `start` never goes back up, `stop` may.
+
+        The array shows memory that the next call reads other rows into: fresh memory costs more than the reading.
 
         Raises:
             InputError: a chunk is damaged.
         """
         if not self._start <= start <= stop <= self.n_rows:
             raise ValueError(f"rows {start} to {stop} of {self.n_rows}, held from {self._start} on")
-        end = self._start + self._held.shape[1]
-        if stop > end:
-            last = min(-(-stop // CHUNK_PX) * CHUNK_PX, self.n_rows)
-            first = max(end, start // CHUNK_PX * CHUNK_PX)  # whole chunks, so that each is decoded once
-            kept = self._held[:, start - self._start :]  # lets go of the rows above
-            self._held = np.concatenate([kept, self._level.read(slice(None), slice(first, last))], axis=1)
-            self._start = start if kept.shape[1] else first
-        return self._held[:, start - self._start : stop - self._start]
+        if stop > self._end:
+            self._read_on(start, stop)
+        return self._buffer[:, start - self._start : stop - self._start]
+
+    def _read_on(self, start: int, stop: int) -> None:
+        """Let go of the rows above `start`, and read to `stop`: whole chunks, so that each is decoded once."""
+        last = min(-(-stop // CHUNK_PX) * CHUNK_PX, self.n_rows)
+        first = max(self._end, start // CHUNK_PX * CHUNK_PX)
+        n_kept = max(self._end - start, 0)
+        kept = self._buffer[:, start - self._start : self._end - self._start]
+        n_held = n_kept + last - first
+        if n_held > self._buffer.shape[1]:
+            self._buffer = np.empty((self.n_channels, n_held + CHUNK_PX // 4, self.n_columns), dtype=np.uint8)
+        self._buffer[:, :n_kept] = kept
+        self._level.read_rows(slice(first, last), self._buffer[:, n_kept:n_held])
+        self._start, self._end = (start if n_kept else first), last
 
 
 def _chunk_shape(shape: tuple[int, int]) -> tuple[int, int]:
