@@ -364,3 +364,18 @@ def test_the_toy_cohort_shows_its_cells(browser, toy_run, complaints):
                 assert np.abs(shown.astype(int) - image[row : row + side, column : column + side]).mean() < 6
     assert seen > 0
     assert complaints == []
+
+
+def test_the_toy_cohort_shows_its_histology(browser, toy_run, complaints):
+    slide = next(path.parents[1] for path in sorted(toy_run.glob("results/slides/*/he/shards")))
+    cells = pd.read_parquet(slide / "cells.parquet")
+    with opened(browser, toy_run / "results/report/index.html", complaints) as page:
+        part(page, "slide").select_option(label=slide.name)
+        ready(page)
+        part(page, "image").select_option(label="H&E")
+        for n in (3, 40, 100):
+            look(page, cells["x_um"][n], cells["y_um"][n], view(page)["fit"] * 4)
+            hover(page, cells["cell_id"][n])
+            shown = np.moveaxis(pixels(page, "crop")[:, :, :3], 2, 0).astype(int)
+            assert np.abs(shown - ShardReader(slide / "he/shards/cell")[n].image).mean() < 8
+    assert complaints == []

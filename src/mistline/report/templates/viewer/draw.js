@@ -146,23 +146,28 @@ const drawScale = () => {
 const drawMarks = () => {
   ctx.save();
   ctx.scale(view.ratio, view.ratio);
-  ctx.lineWidth = 2;
-  ctx.strokeStyle = "#fff";
+  const stroke = (width) => { // white within black, to be seen on any ground
+    ctx.lineWidth = width + 2;
+    ctx.strokeStyle = "#000";
+    ctx.stroke();
+    ctx.lineWidth = width;
+    ctx.strokeStyle = "#fff";
+    ctx.stroke();
+  };
   if (cell.shown >= 0) {
     const [x, y] = toScreen(state.slide.x[cell.shown], state.slide.y[cell.shown]);
     ctx.beginPath();
     ctx.arc(x, y, radius() / view.ratio + 4, 0, 7);
-    ctx.stroke();
+    stroke(2);
   }
   if (canvas.matches(":focus-visible")) {
     const [width, height] = size();
-    ctx.lineWidth = 1;
     ctx.beginPath();
     for (const [x, y] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
       ctx.moveTo(width / 2 + 6 * x, height / 2 + 6 * y);
       ctx.lineTo(width / 2 + 16 * x, height / 2 + 16 * y);
     }
-    ctx.stroke();
+    stroke(1);
   }
   ctx.restore();
 };
