@@ -16,6 +16,14 @@ def test_places_of_two_slides_never_meet(cohort):
     assert second[:, 0].min() - first[:, 0].max() > np.ptp(first[:, 0])
 
 
+def test_places_within_a_slide_run_from_0_to_1_on_every_slide():
+    import pandas as pd
+
+    cells = pd.DataFrame({"slide": ["b", "a", "b", "b"], "x_um": [10.0, 5.0, 30.0, 15.0], "y_um": [1.0, 7.0, 1.0, 1.0]})
+    found = controls.scaled_places(cells)
+    np.testing.assert_allclose(found, [[0, 0], [0, 0], [1, 0], [0.25, 0]])
+
+
 def test_shuffled_rows_are_the_same_rows_elsewhere(cohort):
     points = np.arange(40, dtype=np.float32)[:, None]
     dealt = controls.shuffled(points, 0)
