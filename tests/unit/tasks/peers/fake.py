@@ -15,22 +15,25 @@ from mistline.tasks.peers.environment import Environment
 EMBED = """
 import json, sys
 from pathlib import Path
-import anndata, numpy as np
+import h5py, numpy as np
 folder = Path(sys.argv[1])
-job = json.loads((folder / "job.json").read_text())
-cells = anndata.read_h5ad(folder / "slide.h5ad")
-rows = np.column_stack([cells.obsm["spatial"], np.asarray(cells.X.sum(axis=1)).ravel()])
-np.savez(folder / "result.npz", cell=np.array(cells.obs_names[::-1], dtype=str), embedding=rows[::-1])
+with h5py.File(folder / "slide.h5ad") as cells:
+    ids, places = cells["obs/_index"].asstr()[:], cells["obsm/spatial"][:]
+    ends, values = cells["X/indptr"][:], cells["X/data"][:].astype(float)
+totals = np.diff(np.concatenate([[0], np.cumsum(values)])[ends])
+rows = np.column_stack([places, totals])
+np.savez(folder / "result.npz", cell=ids.astype(str)[::-1], embedding=rows[::-1])
 """
 PREDICT = """
 import sys
 from pathlib import Path
-import anndata, numpy as np
+import h5py, numpy as np
 folder = Path(sys.argv[1])
-train, query = (anndata.read_h5ad(folder / f"{name}.h5ad") for name in ("train", "query"))
-shares = train.obs["label"].value_counts(normalize=True).sort_index()
-np.savez(folder / "result.npz", cell=np.array(query.obs_names, dtype=str), classes=np.array(shares.index, dtype=str),
-         probability=np.tile(shares.to_numpy(), (query.n_obs, 1)))
+with h5py.File(folder / "train.h5ad") as train, h5py.File(folder / "query.h5ad") as query:
+    classes, codes = train["obs/label/categories"].asstr()[:].astype(str), train["obs/label/codes"][:]
+    ids = query["obs/_index"].asstr()[:].astype(str)
+shares = np.bincount(codes, minlength=len(classes)) / len(codes)
+np.savez(folder / "result.npz", cell=ids, classes=classes, probability=np.tile(shares, (len(ids), 1)))
 """
 
 
