@@ -93,8 +93,10 @@ def check(manifest: Manifest, view: View) -> None:
         InputError: a dataset of tables.
     """
     if manifest.kind != "xenium":
-        what = f"a dataset of {manifest.kind}, which has no records with images"
-        raise InputError(manifest.path, what, "open the slides' counts.h5ad and cells.parquet instead")
+        patches = any("patches" in entry for entry in manifest.slides.values())
+        held = "patches, but no" if patches else "no"
+        what = f"a dataset of {manifest.kind}, which has {held} records with images and genes"
+        raise InputError(manifest.path, what, "open the slides' files instead, as the dataset card shows")
     _check_known("scale", [view.scale], list(manifest.scales))
     _check_known("slides", view.slides or (), list(manifest.slides))
     _check_known("split", () if view.split is None else [view.split], list(SPLITS))

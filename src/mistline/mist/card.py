@@ -42,6 +42,16 @@ cells = pd.read_parquet("results/slides/SLIDE/cells.parquet")  # x_um, y_um and 
 splits = pd.read_parquet("results/dataset/splits/SLIDE.parquet")
 ```"""
 
+_HOW_TO_OPEN_PATCHES = """The patches, in the same order:
+
+```python
+from pathlib import Path
+from mistline.store.reader import ShardReader
+
+patches = ShardReader(Path("results/slides/SLIDE/shards/cell"))  # patches[row].image: uint8 [3, S, S]
+index = pd.read_parquet("results/slides/SLIDE/shards/cell.parquet")  # where they lie, and their mean colours
+```"""
+
 _TABLE_LIMITS = """- A gene that a slide's table lacks was not measured there; it is not a zero.
 - What a row is (a cell, a spot of some cells) and how it was segmented is the table's maker's choice.
 - Values are as given: nothing was normalised here, and nothing undone."""
@@ -126,6 +136,7 @@ def write_table_card(content: Mapping[str, Any], version: str, splits: Mapping[s
         "a slide, under one key `slide/cell_id`.",
         "## Open it",
         _HOW_TO_OPEN_TABLES,
+        *([_HOW_TO_OPEN_PATCHES] if any("patches" in slide for slide in slides) else []),
         "## Cells",
         _table((*keys, "coordinates"), ([*(slide[key] for key in keys), _coordinates(slide)] for slide in slides)),
         "## Cells left out",

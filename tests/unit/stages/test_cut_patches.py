@@ -10,6 +10,7 @@ import pytest
 
 from mistline.core.errors import InputError
 from mistline.core.hashing import hash_file
+from mistline.data import open_dataset
 from mistline.store.manifest import read_manifest
 from mistline.store.reader import ShardReader
 from tests.unit.spots.written import table, write_h5ad
@@ -129,7 +130,11 @@ def test_the_manifest_tells_of_patches(tmp_path):
     assert (entry["records"], entry["size_px"], entry["side_um"]) == (90, 16, 16.0)
     assert sealed.locate(entry["shards"]["path"]).is_dir()
     assert sealed.locate(entry["index"]["path"]).is_file()
-    assert "images of 2 of 2 slides: a patch of 16 um (16 px)" in (tmp_path / "dataset/card.md").read_text()
+    card = (tmp_path / "dataset/card.md").read_text()
+    assert "images of 2 of 2 slides: a patch of 16 um (16 px)" in card
+    assert "ShardReader" in card
+    with pytest.raises(InputError, match="has patches, but no records with images and genes"):
+        open_dataset(tmp_path / "dataset")
     assert not [text for text in json.dumps(sealed.content).split('"') if text.startswith("/")]
 
 
