@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from mistline.core.hashing import hash_file
 logger = logging.getLogger("mistline.tasks")
 _LIST = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 _SHOWN = 300  # characters of a reason
+_ADDRESS = re.compile(r"\w+://\S+")
+_MARK = re.compile(r"^\W*(error|cause|hint)?\W*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,15 @@ def _call(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, env=around, check=False)
     if done.returncode != 0:
         logger.warning("%s", done.stderr.strip())
-        raise _NotMadeError(last_line(done.stderr) if done.stderr.strip() else f"uv ended with {done.returncode}")
+        raise _NotMadeError(_told(done.stderr) or f"it ended with {done.returncode}")
     return done.stdout
+
+
+def _told(text: str) -> str:
+    """Return what failed and its last cause, without the addresses of any registry."""
+    lines = [_ADDRESS.sub("the registry", line).strip() for line in text.splitlines()]
+    told = [_MARK.sub("", line).rstrip(".") for line in lines if line]
+    return ": ".join(dict.fromkeys([*told[:1], *told[-1:]]))[:_SHOWN]
 
 
 def _empty(folder: Path) -> None:

@@ -42,6 +42,18 @@ def test_what_cannot_be_installed_is_a_reason_and_leaves_nothing(lock, tmp_path,
     assert os.listdir(tmp_path / "e") == []
 
 
+def test_a_registry_that_does_not_answer_is_the_reason_and_is_not_named(lock, tmp_path, monkeypatch):
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    lock.write_text("no-such-package-of-mistline==1.0 --hash=sha256:" + "0" * 64 + "\n")
+    reason = make("m", lock, tmp_path / "e").reason
+    assert reason is not None
+    assert reason.startswith("cannot be installed: ")
+    assert "127.0.0.1" not in reason
+    assert "//" not in reason
+
+
 def test_without_uv_the_reason_says_so(lock, tmp_path, monkeypatch):
     monkeypatch.setattr(environment.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
