@@ -26,7 +26,7 @@ from tests.benchmarks.published_fusion import train as train_published
 
 _CELLS, _GENES, _CLASSES = 4634, 500, 7
 _EPOCHS = 4
-_SIZES = (25_000, 100_000, 200_000)
+_SIZES = (10_000, 50_000, 100_000)
 _NEAREST = {"kind": "nearest", "k": [6]}
 
 
