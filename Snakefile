@@ -58,7 +58,7 @@ rule models:
     input:
         expand(
             rules.train.output.weights,
-            model=[name for name in EMBEDDERS if name in OURS],
+            model=TRAINED,
             seed=CONFIG.seeds,
         ),
 

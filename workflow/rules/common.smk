@@ -16,7 +16,7 @@ from mistline.config.load import load_config
 from mistline.core.errors import MistlineError
 from mistline.workflow.digest import code_digest
 from mistline.workflow.memory import memory_mb
-from mistline.workflow.registry import resolve_models, resolve_tasks
+from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
 
 # A bare `configfile:` would merge the user's slides into every --configfile run.
 if not workflow.configfiles:
@@ -28,6 +28,7 @@ try:
     CONFIG = load_config(config, root=ROOT)
     MODELS = resolve_models(CONFIG.models, CONFIG.has_images)
     TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
+    SHOWN_RUNS = shown_runs(CONFIG.viewer, CONFIG.seeds, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
 
@@ -37,6 +38,7 @@ EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
 PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
 PEERS = [name for name in MODELS if CONFIG.models[name].model == "peer"]
 OURS = [name for name in MODELS if name not in PEERS]
+TRAINED = [name for name in EMBEDDERS if name in OURS]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
@@ -80,7 +82,9 @@ def dataset_sections(wildcards):
 
 
 def table_sections(wildcards):
-    kept = {"seed", "cells", "splits"} | ({"patches", "shards"} if PATCH_SLIDES else set())
+    kept = {"seed", "cells", "splits"} | (
+        {"patches", "shards"} if PATCH_SLIDES else set()
+    )
     return json.dumps(CONFIG.model_dump(mode="json", include=kept))
 
 
@@ -235,7 +239,7 @@ def labels_option(wildcards, input):
 def shown_embeddings(wildcards):
     return [
         f"results/embeddings/{model}/seed-{seed}/{wildcards.slide}.parquet"
-        for model, seed in CONFIG.shown_runs
+        for model, seed in SHOWN_RUNS
     ]
 
 

@@ -16,7 +16,7 @@ rule train:
     benchmark:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
     wildcard_constraints:
-        model=one_of(OURS),
+        model=one_of(TRAINED),
     conda:
         "../../envs/environment.yaml"
     threads: 8
@@ -49,7 +49,7 @@ rule embed:
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
     wildcard_constraints:
-        model=one_of(OURS),
+        model=one_of(TRAINED),
     conda:
         "../../envs/environment.yaml"
     threads: 4
@@ -80,7 +80,7 @@ rule predict:
     benchmark:
         "results/benchmarks/predict/{task}.{protocol}.{model}.seed-{seed}.tsv"
     wildcard_constraints:
-        model=one_of(OURS),
+        model=one_of([name for name in PREDICTORS if name in OURS]),
     conda:
         "../../envs/environment.yaml"
     threads: 4

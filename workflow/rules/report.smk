@@ -3,8 +3,7 @@
 # Of every training that goes in steps, what it is of: model/seed, or model/seed/task/protocol.
 COURSES = {
     f"results/models/{model}/seed-{seed}/metrics.jsonl": f"{model}/{seed}"
-    for model in EMBEDDERS
-    if model not in PEERS
+    for model in TRAINED
     for seed in CONFIG.seeds
 } | {
     f"results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl": f"{model}/{seed}/{task}/{protocol}"

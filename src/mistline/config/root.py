@@ -105,13 +105,6 @@ class Config(Section):
         return self
 
     @property
-    def shown_runs(self) -> tuple[tuple[str, int], ...]:
-        """(model, seed) of every embedding that viewers get."""
-        models = self.models if self.viewer.models is None else self.viewer.models
-        seeds = self.seeds[:1] if self.viewer.seeds is None else self.viewer.seeds
-        return tuple((model, seed) for model in models for seed in seeds)
-
-    @property
     def active_slides(self) -> tuple[Slide, ...]:
         """The slides of this run, in the sheet's order."""
         return tuple(slide for slide in self.slides if not self.only or slide.slide in self.only)

@@ -55,6 +55,8 @@ def label_curve(items: Sequence[Comparison], colours: Colours, album: Album) -> 
     if len(shares) < 3:
         return None
     metrics = [name for name in items[0].metrics if all(name in item.metrics for item in shares.values())][:3]
+    if not metrics:
+        return None
     ticks = {share: f"{share:g} %" for share in sorted(shares)}
     drawn = [
         Panel(metric, "labelled cells trained on", metric, _over_shares(shares, metric), ticks=ticks)

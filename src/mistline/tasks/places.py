@@ -14,12 +14,11 @@ from scipy.spatial import cKDTree
 from mistline.tasks.controls import coordinates, scaled_places
 from mistline.tasks.label_controls import NEIGHBOURS
 
-_NEAR = 1e-6
 _USUAL = 5  # neighbours, where there is no validation item to choose by
 
 WHAT = (
-    "the mean of the nearest training items, weighted by the inverse of their distance; how many is chosen on "
-    "validation. Places are compared within a slide or, where no tested slide is trained on, scaled to its extent"
+    "the mean of the nearest training items; how many is chosen on validation. Places are compared within a slide or, "
+    "where no tested slide is trained on, scaled to its extent"
 )
 
 
@@ -61,9 +60,10 @@ def nearest_mean(
 
 
 def _weights(tree: cKDTree, xy: NDArray[np.float64], k: int) -> sparse.csr_matrix:
-    """Return [n, m], the weight of each training item for each place; k in a row, which sum to 1."""
-    distance, found = (np.asarray(item).reshape(len(xy), k) for item in tree.query(xy, k=k))
-    weight = 1 / np.maximum(distance, _NEAR)
-    weight /= weight.sum(axis=1, keepdims=True)
+    """Return [n, m], 1 / k for each of the k nearest training items.
+
+    Nearer ones count no more: centres of tiles of two slides may fall on each other, and one item would decide alone.
+    """
+    found = np.asarray(tree.query(xy, k=k)[1]).reshape(len(xy), k)
     starts = np.arange(len(xy) + 1) * k
-    return sparse.csr_matrix((weight.ravel(), found.ravel(), starts), shape=(len(xy), tree.n))
+    return sparse.csr_matrix((np.full(found.size, 1 / k), found.ravel(), starts), shape=(len(xy), tree.n))

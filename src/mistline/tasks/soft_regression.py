@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 from threadpoolctl import threadpool_limits
 
-L2 = (1.0, 0.1, 0.01, 0.001)  # tried, from the strongest on; each starts where the one before ended
+L2 = (10.0, 1.0, 0.1, 0.01, 0.001)  # tried, from the strongest on; each starts where the one before ended
 _MAX_ITERATIONS = 300
 
 

@@ -21,6 +21,7 @@ from mistline.config.base import validate
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
+from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
 
 CONTROLS = "controls"
@@ -137,6 +138,23 @@ def resolve_tasks(
         without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
         found[name] = ResolvedTask(params, (module_name,), judged, embedders, without, hasattr(task, "folds"))
     return found
+
+
+def shown_runs(
+    viewer: Viewer, seeds: Sequence[int], models: Mapping[str, ResolvedModel]
+) -> tuple[tuple[str, int], ...]:
+    """Return (model, seed) of every embedding that viewers get: of all models that give one, or of those asked for.
+
+    Raises:
+        ConfigError: the settings name a model that gives no embedding.
+    """
+    embedders = [name for name, model in models.items() if EMBEDDING in model.serves]
+    asked = embedders if viewer.models is None else viewer.models
+    for name in asked:
+        if name not in embedders:
+            raise ConfigError("viewer.models", f"{name} gives no embedding", "leave it out; maps of the report show it")
+    trained = seeds[:1] if viewer.seeds is None else viewer.seeds
+    return tuple((model, seed) for model in asked for seed in trained)
 
 
 def _offers(params: BaseModel) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:

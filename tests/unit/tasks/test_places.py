@@ -20,7 +20,7 @@ def test_nearest_mean_by_hand():
     np.testing.assert_allclose(found, [[0.0, 1.0]])
     found, k = nearest_mean(xy[[0, 1, 3]], values[[0, 1, 3]], split[[0, 1, 3]])
     assert k == 2
-    np.testing.assert_allclose(found, [[(0 / 1 + 3 / 3) / (1 / 1 + 1 / 3), 1.0]])
+    np.testing.assert_allclose(found, [[(0 + 3) / 2, 1.0]])
 
 
 def test_the_truth_of_test_items_is_not_read():

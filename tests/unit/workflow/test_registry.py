@@ -10,9 +10,10 @@ import pytest
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
+from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
 from mistline.workflow.digest import reachable
-from mistline.workflow.registry import resolve_models, resolve_tasks
+from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
 
 SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
 LABELLED = (Slide(**SLIDE, labels="labels.csv"),)
@@ -145,3 +146,12 @@ def test_a_protocol_without_labels_judges_embeddings_only():
     task = resolve_tasks({"domains": run}, LABELLED, models)["domains"]
     assert task.judged("random_spot") == ("a", "b", "p")
     assert task.judged("unsupervised") == ("a", "b")
+
+
+def test_viewers_get_every_embedding_of_the_first_seed_or_those_asked_for():
+    models = MODELS | resolve_models({"c": ModelRun(model="fusion", params={"preset": "gat_only"})})
+    assert shown_runs(Viewer(), (3, 4), models) == (("a", 3), ("b", 3))
+    assert shown_runs(Viewer(models=("b",), seeds=(4, 3)), (3, 4), models) == (("b", 4), ("b", 3))
+    assert shown_runs(Viewer(models=()), (3, 4), models) == ()
+    with pytest.raises(ConfigError, match=r"viewer.models: c gives no embedding"):
+        shown_runs(Viewer(models=("c",)), (3, 4), models)
