@@ -7,6 +7,9 @@ A model's `model.py` offers a class `Model` with the members of the protocol bel
 settings, trained by `fit`, which reads the dataset as often as it likes through a `Source`, stored as named
 arrays, restored from them, and embeds a slide by reading a `Source` of that slide and yielding blocks in the
 order of its cells. It never opens a file.
+
+A model whose training is many steps of AdamW need not write the loop: it offers `Trainable` instead of `fit`, and
+`mistline.train.loop` trains it on any number of devices, with a state that survives a killed job.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,34 @@ class Needs:
         scale: name of the scale, such as cell or niche.
         image_size: side in pixels that images are resized to; None for no image.
         genes: dense counts, sparse (index, count) pairs one record after the other, or None.
-        batch_size: records of a batch.
+        batch_size: records of a batch, at most.
+        group: a coarser scale; in a shuffled epoch the records of one of its tiles come in one batch, and a batch
+            holds as many whole tiles as fit. A tile of more than `batch_size` records is divided, along the tiles
+            of `context` where it can be.
+        context: (scale, image_size) of the tiles around the records that come with a batch, with genes as the
+            records have them; finest first.
     """
 
     scale: str = "cell"
     image_size: int | None = None
     genes: Literal["dense", "sparse"] | None = None
     batch_size: int = 1024
+    group: str | None = None
+    context: tuple[tuple[str, int | None], ...] = ()
+
+
+class Around(Protocol):
+    """The tiles of one scale that hold the records of a batch."""
+
+    @property
+    def tiles(self) -> Batch:
+        """Return [T] each tile once."""
+        ...
+
+    @property
+    def row(self) -> Tensor:
+        """Return int64 [B], which of the tiles holds each record."""
+        ...
 
 
 class Batch(Protocol):
@@ -112,6 +136,11 @@ class Batch(Protocol):
         """Return Column -> [B] known labels, None where unknown."""
         ...
 
+    @property
+    def context(self) -> Mapping[str, Around]:
+        """Return Scale -> the tiles around the records, for the scales of `Needs.context`."""
+        ...
+
 
 class Source(Protocol):
     """A part of the dataset (a split, or one slide) that can be read again and again."""
@@ -132,8 +161,23 @@ class Source(Protocol):
         """Return the number of records."""
         ...
 
-    def batches(self, needs: Needs, shuffle: int | None = None) -> Iterator[Batch]:
-        """Yield every record once: in the order of the files, or in the order that the seed `shuffle` gives."""
+    def batches(
+        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Yield every record once: in the order of the files, or in the order that the seed `shuffle` gives.
+
+        Args:
+            needs: what to read.
+            shuffle: seed of the order; None for the order of the files, in which `Needs.group` changes nothing.
+            skip: batches of this rank left out at the beginning: they were given before an interruption.
+            rank: which part of the epoch. Shuffled, all parts have equally many batches, and the records left over,
+                fewer than a batch of every rank, are left out; not shuffled, the parts hold every record once.
+            world: number of parts.
+        """
+        ...
+
+    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
+        """Return how many batches that yields, without reading any."""
         ...
 
 
@@ -169,24 +213,20 @@ class Block:
     parts: Mapping[str, Any]
 
 
-class Model(Protocol):
-    """A registered model."""
+class Embedder(Protocol):
+    """What every registered model that gives an embedding has."""
 
     genes: tuple[str, ...]
     """Ids of the genes it reads, in its own order; empty for none. Written to genes.txt."""
 
     @classmethod
-    def create(cls, params: Any, source: Source, context: Context) -> Model:
+    def create(cls, params: Any, source: Source, context: Context) -> Embedder:
         """Return an untrained model that fits the source's genes and channels."""
         ...
 
     @classmethod
-    def restore(cls, params: Any, arrays: Mapping[str, Any], genes: tuple[str, ...]) -> Model:
+    def restore(cls, params: Any, arrays: Mapping[str, Any], genes: tuple[str, ...]) -> Embedder:
         """Return a trained model from what `arrays` gave."""
-        ...
-
-    def fit(self, train: Source, val: Source, context: Context) -> Iterator[Mapping[str, Any]]:
-        """Train, and yield the rows of metrics.jsonl as they come; no clock time in them."""
         ...
 
     def arrays(self) -> dict[str, Any]:
@@ -195,6 +235,78 @@ class Model(Protocol):
 
     def embed(self, slide: Source, context: Context) -> Iterator[Block]:
         """Yield every cell of the slide, in the order of the source; deterministic and batch-size invariant."""
+        ...
+
+
+class Model(Embedder, Protocol):
+    """A registered model that trains itself."""
+
+    def fit(self, train: Source, val: Source, context: Context) -> Iterator[Mapping[str, Any]]:
+        """Train, and yield the rows of metrics.jsonl as they come; no clock time in them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How `mistline.train.loop` trains a `Trainable`; a step is one change of the weights.
+
+    Args:
+        needs: what one batch of one device holds; a step reads `accumulate` of them on every device.
+        steps: how many; None where `epochs` says it.
+        epochs: how often every training record is read; None where `steps` says it.
+        accumulate: batches of a device whose gradients a step adds up, weighted by their records.
+        betas: of AdamW.
+        warmup_steps: over which the learning rates rise from 0; then they fall along half a cosine.
+        final_lr: where they end, as a share of what the groups say.
+        clip: largest norm of the gradient.
+        precision: `auto` computes in bfloat16 on a GPU (weights stay float32) and in float32 on the CPU.
+        row_every: steps of a row of metrics, which holds their means.
+        validate_every: steps between two validations; the last step is always followed by one.
+        val_batches: batches of each device that a validation reads, the same ones every time; None for all.
+        save_every: steps between two saved states.
+        patience: validations without a lower `val_loss` after which training stops; the model then has the weights
+            of the lowest. None trains to the end and keeps the last weights.
+    """
+
+    needs: Needs
+    steps: int | None = None
+    epochs: int | None = None
+    accumulate: int = 1
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = 500
+    final_lr: float = 0.0
+    clip: float = 1.0
+    precision: Literal["auto", "fp32"] = "auto"
+    row_every: int = 50
+    validate_every: int = 1000
+    val_batches: int | None = None
+    save_every: int = 500
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("say either steps or epochs")
+
+
+class Trainable(Embedder, Protocol):
+    """A registered model that `mistline.train.loop` trains: it has these members in place of `fit`."""
+
+    net: nn.Module
+    """`forward(inputs, draw)` takes what `prepare` gives and a `torch.Generator` on the same device and returns
+    a dict of scalar tensors: `loss` is minimised, the others are logged. It draws from `draw` and, as dropout layers
+    do, from torch's own generator; both are seeded anew at each step. In evaluation mode (validation) it may draw
+    as well, from the same seeds every time."""
+
+    def recipe(self, train: Source) -> Recipe:
+        """Return how it is to be trained on these records."""
+        ...
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return groups of the parameters to train for AdamW: `params`, a list, with `lr` and `weight_decay`."""
+        ...
+
+    def prepare(self, batch: Batch, device: str) -> Any:
+        """Return a batch as `net` takes it, on the device; cheap, and draws nothing."""
         ...
 
 
