@@ -95,7 +95,9 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
         settings = validate(params, run.params, f"models.{name}.params")
         absent = [path for path in (settings.files() if hasattr(settings, "files") else ()) if not Path(path).is_file()]
         if absent:
-            raise ConfigError(f"models.{name}.params: {absent[0]}", "no such file", "correct the path; none is fetched")
+            how = settings.how() if hasattr(settings, "how") else ""
+            remedy = f"correct the path; none is fetched{': ' + how if how else ''}"
+            raise ConfigError(f"models.{name}.params: {absent[0]}", "no such file", remedy)
         found[name] = ResolvedModel(settings, folder_modules(package), *_offers(settings))
         if "image" in found[name].reads and not has_images:
             what = f"the model {run.model} reads images, and the slides of this run are tables without any"

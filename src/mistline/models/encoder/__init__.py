@@ -1,1 +1,1 @@
-"""A frozen image encoder of timm, with weights from a file or at random."""
+"""A frozen image encoder, published or of timm, with weights from a file or at random."""

@@ -1,4 +1,4 @@
-"""A frozen image encoder: every cell is what a network of timm makes of its image, or of its tile's.
+"""A frozen image encoder: every cell is what a published network makes of its image, or of its tile's.
 
 Nothing is fitted. Images go through the network in groups of a fixed number, in the order of the source and the last
 one filled up with black, so that neither reading nor the end of a slide changes a bit of the result.
@@ -54,6 +54,7 @@ class Model:
         """Train nothing; say where the weights are from."""
         del context
         origin = "random initialisation" if self.params.weights is None else f"file {self.params.weights_sha256}"
+        origin = f"{self.params.preset}, {origin}" if self.params.preset else origin
         yield {"step": 0, "n_train": train.count(), "n_val": val.count(), "trained": "nothing", "weights": origin}
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -77,7 +78,7 @@ class Model:
 
     def _encoded(self, slide: Source, device: str) -> Iterator[tuple[Sequence[str], NDArray[np.float32]]]:
         """Yield (ids, [n, D]) of all records of the scale, `_GROUP` at a time."""
-        needs = Needs(self.params.scale, image_size=self.params.image_size, batch_size=self.params.batch_size)
+        needs = Needs(self.params.scale, image_size=self.params.encoder.read_px, batch_size=self.params.batch_size)
         ids: list[str] = []
         images = torch.zeros(0)
         for batch in slide.batches(needs):

@@ -1,4 +1,4 @@
-"""A network of timm: made without any download, its weights drawn by seed or read from a file.
+"""An encoder's network: made without any download, its weights drawn by seed or read from a file.
 
 `B` images, `C` channels, `S` side in pixels, `D` features.
 """
@@ -18,7 +18,10 @@ from torch import Tensor, nn
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.hashing import hash_file
+from mistline.models.encoder.layouts import LAYOUTS
 from mistline.models.encoder.params import Params
+from mistline.models.encoder.presets import Encoder
+from mistline.models.encoder.towers import built
 
 _WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
 _REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises where a file asks to run code
@@ -38,8 +41,8 @@ def create(params: Params, seed: int) -> nn.Module:
     """
     network = _built(params, seed)
     if params.weights is not None:
-        _fill(network, Path(params.weights), str(params.weights_sha256))
-    _try(network, params)
+        _fill(network, Path(params.weights), str(params.weights_sha256), params.encoder)
+    _try(network, params.encoder)
     return network
 
 
@@ -51,49 +54,56 @@ def empty(params: Params, arrays: Mapping[str, Any]) -> nn.Module:
 
 
 def inputs(image: Tensor, params: Params) -> list[Tensor]:
-    """Turn uint8 [B, C, S, S] into what the network reads: float32 [B, 3, S, S], one or one for each channel."""
-    light = image.float() / 255
+    """Turn uint8 [B, C, R, R] into what the network reads: float32 [B, 3, S, S], one or one for each channel.
+
+    R is the side that images are read at; the network reads the centre, S of those pixels a side.
+    """
+    encoder = params.encoder
+    edge = (image.shape[-1] - encoder.size) // 2 if encoder.read_size else 0
+    light = image[..., edge : image.shape[-2] - edge, edge : image.shape[-1] - edge].float() / 255
     n_channels = light.shape[1]
     if params.channels == "mean":
         light = light.mean(dim=1, keepdim=True)
     colours = params.channels != "each" and n_channels in (1, 3)
     parts = [light] if colours or params.channels == "mean" else list(light.split(1, dim=1))
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(light) for values in (params.mean, params.std))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1).to(light) for values in (encoder.mean, encoder.std))
     return [(part.expand(-1, 3, -1, -1) - mean) / std for part in parts]
 
 
 def _built(params: Params, seed: int) -> nn.Module:
-    if not timm.is_model(params.name):
-        near = difflib.get_close_matches(params.name, timm.list_models(), n=1)
+    encoder = params.encoder
+    if encoder.layout != "conch" and not timm.is_model(encoder.architecture):
+        near = difflib.get_close_matches(encoder.architecture, timm.list_models(), n=1)
         remedy = f"did you mean {near[0]}" if near else "timm.list_models() lists them"
-        raise ConfigError("models: encoder, name", f"timm has no network {params.name!r}", remedy)
+        raise ConfigError("models: encoder, name", f"timm has no network {encoder.architecture!r}", remedy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = timm.create_model(params.name, pretrained=False, num_classes=0, **params.options)
+            network = built(encoder)
         except TypeError as error:
             raise ConfigError("models: encoder, options", str(error), "remove the option") from None
     return network.eval().requires_grad_(False)
 
 
-def _try(network: nn.Module, params: Params) -> None:
-    side = params.image_size
+def _try(network: nn.Module, encoder: Encoder) -> None:
+    side = encoder.size
     try:
         with torch.inference_mode():
             network(torch.zeros(1, 3, side, side))
     except (RuntimeError, AssertionError, ValueError) as error:
-        what = f"{params.name} takes no images of {side} px ({_first_line(error)})"
+        what = f"{encoder.architecture} takes no images of {side} px ({_first_line(error)})"
         raise ConfigError("models: encoder, image_size", what, "choose the size it was made for, or img_size") from None
 
 
-def _fill(network: nn.Module, path: Path, sha256: str) -> None:
+def _fill(network: nn.Module, path: Path, sha256: str, encoder: Encoder) -> None:
     if not path.is_file():
-        raise InputError(path, "no such file", "correct weights of the encoder")
+        raise InputError(path, "no such file", encoder.how or "correct weights of the encoder")
     found = hash_file(path)
     if found != sha256:
         raise InputError(path, f"its sha256 is {found}, not weights_sha256", "copy it again, or correct the hash")
     own = network.state_dict()
-    given = {name: value for name, value in _read(path).items() if name in own or not name.startswith(_CLASSIFIERS)}
+    theirs = LAYOUTS[encoder.layout](_read(path))
+    given = {name: value for name, value in theirs.items() if name in own or not name.startswith(_CLASSIFIERS)}
     wrong = sorted(name for name in own if name in given and given[name].shape != own[name].shape)
     for what, names in (
         ("lacks", sorted(set(own) - set(given))),
@@ -102,7 +112,7 @@ def _fill(network: nn.Module, path: Path, sha256: str) -> None:
     ):
         if names:
             told = f"it {what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            raise InputError(path, told, "give name and options of the network that these weights are of")
+            raise InputError(path, told, "give the preset, or name and options, of the network these weights are of")
     network.load_state_dict(given)
 
 
