@@ -44,14 +44,18 @@ class MemorySource:
     def count(self, scale: str = "cell") -> int:
         return len(self.kind)
 
-    def batches(self, needs, shuffle: int | None = None) -> Iterator:
+    def n_batches(self, needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
+        return -(-(len(self.kind) // world) // needs.batch_size)
+
+    def batches(self, needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1) -> Iterator:
         import torch
 
         self.reads += 1
         rows = np.arange(len(self.kind))
         if shuffle is not None:
             rows = np.random.default_rng(shuffle).permutation(rows)
-        for start in range(0, len(rows), needs.batch_size):
+        rows = rows[rank::world][: len(self.kind) // world]
+        for start in range(skip * needs.batch_size, len(rows), needs.batch_size):
             part = rows[start : start + needs.batch_size]
             yield SimpleNamespace(
                 slide=["s"] * len(part),

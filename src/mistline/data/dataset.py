@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from mistline.core.errors import InputError
 from mistline.data.genes import GeneTable, read_genes
+from mistline.data.grouped import GroupOrder, tile_numbers
 from mistline.data.loader import Loader
 from mistline.data.order import Order, Plan
 from mistline.data.reading import Around, ScaleReader
@@ -176,7 +177,8 @@ class MistDataset(Dataset[Sample]):
         rank: int = 0,
         world: int = 1,
         start: int = 0,
-        even: Literal["drop", "repeat"] | None = None,
+        even: Literal["cut", "drop", "repeat"] | None = None,
+        group: str | None = None,
     ) -> Loader:
         """Return an iterable of batches; the same ones in the same order for any number of workers.
 
@@ -195,12 +197,22 @@ class MistDataset(Dataset[Sample]):
             world: number of parts, such as processes that train together.
             start: first batch to give, for going on where a run was interrupted.
             even: None: the parts may have different numbers of batches (one more or less; with blocks, those of a
-                block). Training in step needs equal numbers of full batches: `drop` leaves the ends out, `repeat`
-                fills them with records of the same part's beginning.
+                block). Training in step needs equal numbers: `cut` leaves out what the shortest part has no batch
+                for, `drop` leaves the ends out and `repeat` fills them with records of the same part's beginning,
+                so that all batches are full.
+            group: a coarser scale; when shuffling, the records of one of its tiles come in one batch, which holds
+                as many whole tiles as `batch_size` allows. A larger tile is cut, along the tiles of `context` where
+                they are finer. Every rank has equally many batches, and `block` and `even` say nothing.
 
         Raises:
             ValueError: an argument is out of range.
+            ConfigError: the records' scale has no such coarser scale.
         """
+        if group is not None and shuffle:
+            plan = Plan(batch_size, shuffle, seed, rank=rank, world=world)
+            finer = [scale for scale in self._around if scale != group]
+            numbers = [self._reader.tiles(scale) for scale in (group, finer[0] if finer else group)]
+            return Loader(self, GroupOrder(*map(tile_numbers, numbers), plan, epoch, start), num_workers)
         length = self.view.run_length(self.manifest) if block == "auto" else block
         plan = Plan(batch_size, shuffle, seed, length, rank, world, even)
         ends = self._reader.stretches() if shuffle and length > 1 else [len(self)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from mistline.core.errors import MistlineError
+from mistline.data.grouped import GroupOrder
 from mistline.data.order import Order
 from mistline.data.sample import Batch
 from mistline.data.transport import Allocate, Arrays, Inbox, Outbox, Parcel
@@ -49,7 +50,7 @@ class Loader:
     def __init__(
         self,
         dataset: Batched,
-        order: Order,
+        order: Order | GroupOrder,
         num_workers: int = 0,
         start_method: str | None = None,
         pin_memory: bool = False,

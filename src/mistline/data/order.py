@@ -26,7 +26,7 @@ class Plan:
         block: length of the runs of neighbours that are shuffled; 1 shuffles single records.
         rank: which of the `world` parts of the epoch.
         world: number of parts.
-        even: None, `drop` or `repeat`.
+        even: None, `cut`, `drop` or `repeat`.
 
     Raises:
         ValueError: an argument is out of range.
@@ -38,15 +38,15 @@ class Plan:
     block: int = 1
     rank: int = 0
     world: int = 1
-    even: Literal["drop", "repeat"] | None = None
+    even: Literal["cut", "drop", "repeat"] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.block < 1:
             raise ValueError(f"batch_size {self.batch_size} and block {self.block} must be 1 or more")
         if not 0 <= self.rank < self.world:
             raise ValueError(f"rank {self.rank} must lie in 0 .. world - 1, world is {self.world}")
-        if self.even not in (None, "drop", "repeat"):
-            raise ValueError(f"even {self.even!r} must be None, 'drop' or 'repeat'")
+        if self.even not in (None, "cut", "drop", "repeat"):
+            raise ValueError(f"even {self.even!r} must be None, 'cut', 'drop' or 'repeat'")
 
 
 class Order(Sampler[list[int]]):
@@ -86,8 +86,8 @@ class Order(Sampler[list[int]]):
         lengths, plan = self._lengths(), self._plan
         if plan.even == "drop":
             return min(lengths) // plan.batch_size
-        longest = lengths[plan.rank] if plan.even is None else max(lengths)
-        return -(-longest // plan.batch_size)
+        counted = {None: lengths[plan.rank], "cut": min(lengths), "repeat": max(lengths)}[plan.even]
+        return -(-counted // plan.batch_size)
 
     def indices(self) -> NDArray[np.int64]:
         """Return the whole epoch's order of this rank.
@@ -98,6 +98,8 @@ class Order(Sampler[list[int]]):
         own = self._own()
         if self._plan.even is None or not self._n:
             return own
+        if self._plan.even == "cut":
+            return own[: self.n_batches * self._plan.batch_size]
         if not self.n_batches or not len(own):
             what = f"{self._n} records make no batch of {self._plan.batch_size} for each of {self._plan.world} ranks"
             raise ValueError(f"{what}; lower batch_size, world or block")

@@ -99,6 +99,21 @@ class ScaleReader:
         names, numbers = Names(self.columns, slide, row), self.columns.numbers(slide, row)
         return Batch(names, **numbers, image=image, **genes, measured=measured, context=context)  # type: ignore[arg-type]
 
+    def tiles(self, scale: str) -> list[tuple[NDArray[np.int64], int]]:
+        """Return, of each slide, which tile of a coarser scale holds each record, and the number of tiles.
+
+        Raises:
+            ConfigError: the records' scale has no such coarser scale.
+        """
+        found = []
+        for table, rows in zip(self.columns.tables, self.columns.rows, strict=True):
+            if scale not in table.tiles:
+                what = f"no {scale} tile is known around these records"
+                raise ConfigError("loader: group", what, f"choose from {', '.join(table.tiles) or 'none'}")
+            names = table.tiles[scale]
+            found.append((names.indices.to_numpy()[rows].astype(np.int64), len(names.dictionary)))
+        return found
+
     def stretches(self) -> list[int]:
         """Return, ascending, one past the last record of each shard file: records between two lie together on disk."""
         ends: set[int] = set()

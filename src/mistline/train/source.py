@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import Literal
 
-from mistline.data import MistDataset, open_dataset
+from mistline.data import Loader, MistDataset, open_dataset
 from mistline.models.contract import Batch, Needs, Source
 from mistline.store.manifest import read_manifest
 from mistline.train.tables import TableSource
@@ -70,23 +71,42 @@ class DatasetSource:
         """Return the number of records."""
         return len(self._open(Needs(scale=scale)))
 
-    def batches(self, needs: Needs, shuffle: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
         """Yield every record once; see `Source`."""
+        yield from self._loader(needs, shuffle, (rank, world), skip)
+
+    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
+        """Return how many batches that yields; see `Source`."""
+        return len(self._loader(needs, shuffle, (rank, world)))
+
+    def _loader(self, needs: Needs, shuffle: int | None, part: tuple[int, int], skip: int = 0) -> Loader:
         dataset = self._open(needs)
         workers = self._workers if len(dataset) >= _FEWEST_FOR_WORKERS else 0
-        yield from dataset.loader(
-            needs.batch_size, shuffle=shuffle is not None, seed=shuffle or 0, num_workers=max(workers, 0)
+        return dataset.loader(
+            needs.batch_size,
+            shuffle=shuffle is not None,
+            seed=shuffle or 0,
+            num_workers=max(workers, 0),
+            rank=part[0],
+            world=part[1],
+            start=skip,
+            even=None if shuffle is None else "cut",
+            group=needs.group,
         )
 
     def _open(self, needs: Needs) -> MistDataset:
-        if needs not in self._opened:
-            self._opened[needs] = open_dataset(
+        read = replace(needs, batch_size=1, group=None)  # what the batches are changes nothing of what is opened
+        if read not in self._opened:
+            self._opened[read] = open_dataset(
                 self._manifest,
                 scale=needs.scale,
                 split=self._split,
-                image_size=needs.image_size,
+                image_size={needs.scale: needs.image_size, **dict(needs.context)},
                 genes=needs.genes,
                 slides=self._slides,
+                context=[scale for scale, _ in needs.context],
                 scratch=self._scratch,
             )
-        return self._opened[needs]
+        return self._opened[read]

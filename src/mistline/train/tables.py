@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
-from mistline.core.seeds import generator
 from mistline.data.columns import Names
 from mistline.data.genes import read_genes
+from mistline.data.order import Order, Plan
 from mistline.data.sample import Batch
 from mistline.mist.expression import CountsFile
 from mistline.mist.labels import PREFIX
@@ -85,21 +85,30 @@ class TableSource:
         self._refuse(Needs(scale=scale))
         return sum(len(item.rows) for item in self._slides)
 
-    def batches(self, needs: Needs, shuffle: int | None = None) -> Iterator[Batch]:
+    def batches(
+        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
         """Yield every cell once; see `Source`.
 
         In the order of the files, only the rows of a batch are in memory; shuffled, the part's whole matrix is.
         """
-        self._refuse(needs)
         which = np.repeat(np.arange(len(self._slides)), [len(item.rows) for item in self._slides])
         place = np.concatenate([np.arange(len(item.rows)) for item in self._slides])
-        order = np.arange(len(which))
-        if shuffle is not None:
-            order = generator(shuffle, "tables", "order").permutation(len(which))
+        order = self._order(needs, shuffle, rank, world)
+        order.start = skip
         held = [_rows(item, item.rows) for item in self._slides] if shuffle is not None and needs.genes else None
-        for start in range(0, len(order), needs.batch_size):
-            part = order[start : start + needs.batch_size]
+        for part in order:
             yield self._batch(which[part], place[part], needs, held)
+
+    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
+        """Return how many batches that yields; see `Source`."""
+        return self._order(needs, shuffle, rank, world).n_batches
+
+    def _order(self, needs: Needs, shuffle: int | None, rank: int, world: int) -> Order:
+        self._refuse(needs)
+        even: Literal["cut"] | None = None if shuffle is None else "cut"
+        plan = Plan(needs.batch_size, shuffle is not None, shuffle or 0, rank=rank, world=world, even=even)
+        return Order([self.count()], plan)
 
     def _batch(
         self,
@@ -133,6 +142,10 @@ class TableSource:
     def _refuse(self, needs: Needs) -> None:
         if needs.scale != "cell":
             raise InputError(self._where, f"a dataset of tables has no scale {needs.scale}", "read the scale cell")
+        if needs.group or needs.context:
+            wanted = needs.group or needs.context[0][0]
+            what = f"the model reads {wanted} tiles, and a dataset of tables has none"
+            raise InputError(self._where, what, "choose a preset of cells alone, or leave this model out")
         bare = next((item.name for item in self._slides if item.images is None), None)
         if needs.image_size is not None and bare is not None:
             what = f"slide {bare} is a table that has no images, and the model asks for some"

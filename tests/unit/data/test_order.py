@@ -93,3 +93,11 @@ def test_a_part_in_the_order_of_the_files_is_one_stretch():
 def test_wrong_parts_are_refused(values):
     with pytest.raises(ValueError, match=r"must (lie in|be)"):
         Plan(4, **values)
+
+
+@pytest.mark.parametrize("n", [64, 65, 66, 97])
+def test_cutting_gives_equal_numbers_of_batches_and_loses_few_records(n):
+    parts = _parts(3, ends=[n], shuffle=True, even="cut")
+    assert len({len(part) for part in parts}) == 1
+    found = _all(parts)
+    assert len(set(found)) == len(found) >= n - 2

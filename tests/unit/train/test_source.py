@@ -94,3 +94,33 @@ def test_scratch_holds_what_was_read_and_changes_no_batch(results, tmp_path):
         np.testing.assert_array_equal(a.genes, b.genes)
     copied = sorted(path.read_bytes() for path in tmp_path.rglob("*.lmdb"))
     assert copied == sorted(path.read_bytes() for path in results.glob("slides/*/shards/cell/*.lmdb"))
+
+
+GROUPED = Needs(image_size=8, genes="sparse", batch_size=60, group="region", context=(("niche", 16),))
+
+
+@pytest.mark.parametrize("needs", [Needs(batch_size=16), GROUPED])
+@pytest.mark.parametrize("shuffle", [None, 4])
+def test_an_epoch_goes_on_where_it_stopped(results, needs, shuffle):
+    found = DatasetSource(_manifest(results))
+    whole = [list(batch.key) for batch in found.batches(needs, shuffle)]
+    assert found.n_batches(needs, shuffle) == len(whole)
+    assert [list(batch.key) for batch in found.batches(needs, shuffle, skip=3)] == whole[3:]
+
+
+@pytest.mark.parametrize("needs", [Needs(batch_size=16), GROUPED])
+def test_ranks_get_equally_many_batches_of_other_cells(results, needs):
+    found = DatasetSource(_manifest(results))
+    parts = [[list(b.key) for b in found.batches(needs, 4, rank=rank, world=3)] for rank in range(3)]
+    assert {len(part) for part in parts} == {found.n_batches(needs, 4, rank=1, world=3)}
+    keys = [key for part in parts for batch in part for key in batch]
+    assert len(keys) == len(set(keys)) > found.count() - 3 * needs.batch_size
+
+
+def test_tiles_come_with_the_cells_at_their_own_size_with_their_genes(results):
+    found = DatasetSource(_manifest(results), split="train")
+    batch = next(found.batches(GROUPED, shuffle=0))
+    around = batch.context["niche"]
+    assert tuple(around.tiles.image.shape[1:]) == (1, 16, 16)
+    assert len(around.tiles.gene_offset) == len(around.tiles.record_id) + 1
+    assert [around.tiles.record_id[i] for i in around.row.tolist()] == batch.tiles["niche"]

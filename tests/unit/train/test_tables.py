@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import chain
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -112,3 +114,18 @@ def test_pca_takes_values_as_they_are(tmp_path, values):
     centred = logged - logged.mean(axis=0)
     best = np.linalg.svd(centred, compute_uv=False)[:3]
     np.testing.assert_allclose(np.linalg.norm(one - one.mean(axis=0), axis=0), best, rtol=1e-3)
+
+
+def test_a_shuffled_epoch_is_shared_and_goes_on(root):
+    source, needs = open_source(manifest(root), split="train"), Needs(batch_size=50)
+    whole = [list(batch.key) for batch in source.batches(needs, 1)]
+    assert [list(batch.key) for batch in source.batches(needs, 1, skip=1)] == whole[1:]
+    parts = [[list(batch.key) for batch in source.batches(needs, 1, rank=rank, world=2)] for rank in range(2)]
+    assert len(parts[0]) == len(parts[1]) == source.n_batches(needs, 1, rank=1, world=2)
+    assert set(chain.from_iterable(parts[0])).isdisjoint(chain.from_iterable(parts[1]))
+
+
+@pytest.mark.parametrize("needs", [Needs(group="niche"), Needs(context=(("niche", 32),))])
+def test_tiles_around_cells_of_a_table_are_refused(root, needs):
+    with pytest.raises(InputError, match="the model reads niche tiles, and a dataset of tables has none; choose"):
+        next(open_source(manifest(root)).batches(needs, 0))
