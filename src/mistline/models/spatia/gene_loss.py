@@ -1,0 +1,219 @@
+"""What the gene side is trained for: hidden genes, lost counts, all genes from z alone (specs/spatia.md, section 7).
+
+`B` cells, `L` gene tokens of the longest cell, `D` width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mistline.models.spatia.gene_decoder import QueryDecoder
+from mistline.models.spatia.gene_tokens import GeneTokens, renewed
+from mistline.models.spatia.genes import N_PREPENDED, GeneTable
+
+HIDDEN_EXPRESSED, HIDDEN_ZEROS = 0.30, 0.10  # shares of the tokens whose values are hidden
+_LOST = 0.33  # a count loses Poisson(this x count), and is then kept with probability 1 - 0.33
+_LOG_LIMIT = 15.0  # of the dispersion, both ways
+
+
+@dataclass(frozen=True, slots=True)
+class Zinb:
+    """Zero-inflated negative binomials.
+
+    Attributes:
+        log_mean: [...] of the mean count.
+        log_dispersion: [...] of the inverse dispersion: the variance is mean + mean^2 / dispersion.
+        zero_logit: [...] of the share of zeros that are no counts.
+    """
+
+    log_mean: Tensor
+    log_dispersion: Tensor
+    zero_logit: Tensor
+
+    def nll(self, count: Tensor) -> Tensor:
+        """Return float32 [...], minus the log probability of counts.
+
+        Worked out in 64 bits: a difference of log gammas at a dispersion of e^15 keeps no digit in 32.
+        """
+        x, log_mean = count.double(), self.log_mean.double()
+        log_theta = self.log_dispersion.double()
+        theta = log_theta.exp()
+        negative_binomial = (
+            torch.lgamma(x + theta)
+            - torch.lgamma(theta)
+            - torch.lgamma(x + 1)
+            - theta * functional.softplus(log_mean - log_theta)
+            - x * functional.softplus(log_theta - log_mean)
+        )
+        logit = self.zero_logit.double()
+        counted = negative_binomial - functional.softplus(logit)
+        log_probability = torch.where(x > 0, counted, torch.logaddexp(counted, -functional.softplus(-logit)))
+        return -log_probability.float()
+
+    def mean(self) -> Tensor:
+        """Return [...] the expected counts, zeros that are no counts included."""
+        return self.log_mean.exp() * torch.sigmoid(-self.zero_logit)
+
+
+class Heads(nn.Module):
+    """Three numbers of each gene: its share of the cell's counts, its dispersion, and its excess of zeros.
+
+    Args:
+        width: D.
+        dropout: share.
+    """
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(2):
+            layers += [nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 3))
+
+    def forward(self, tokens: Tensor, weight: Tensor, depth: Tensor) -> Zinb:
+        """Return [B, L] distributions.
+
+        A gene that stands for w measured ones counts w times where shares are brought to a sum of 1, so a mean has
+        the meaning that it has when every measured gene is asked for.
+
+        Args:
+            tokens: [B, L, D] of genes.
+            weight: [B, L] genes that each stands for; 0 for none.
+            depth: [B] counts of all these genes together; cells without any are taken to have one.
+        """
+        share, dispersion, zero = self.layers(tokens).float().unbind(-1)
+        is_gene = weight > 0
+        log_weight = weight.where(is_gene, 1).log()
+        whole = (share + log_weight).masked_fill(~is_gene, torch.finfo(share.dtype).min).logsumexp(-1, keepdim=True)
+        log_mean = share - whole + depth.float().clamp(min=1).log()[:, None]
+        log_mean = log_mean.masked_fill(~is_gene, 0)  # finite, so that what is not scored has a gradient of 0
+        return Zinb(log_mean, dispersion.clamp(-_LOG_LIMIT, _LOG_LIMIT), zero)
+
+
+@dataclass(frozen=True, slots=True)
+class Corrupted:
+    """What the encoder is shown of a batch, and what it is asked.
+
+    Attributes:
+        tokens: with values hidden or counts lost; `count` is still the truth.
+        hidden: bool [B, L] genes whose values are hidden (term i); none in cells that lost counts.
+        lost: bool [B, L] genes of the cells that lost counts (term ii), all of them.
+    """
+
+    tokens: GeneTokens
+    hidden: Tensor
+    lost: Tensor
+
+
+def hide(tokens: GeneTokens, draw: torch.Generator) -> GeneTokens:
+    """Hide the values of 30 % of the expressed genes and of 10 % of the zeros.
+
+    Nothing that is shown depends on a hidden count: seen values are shares of what is seen, and the depth leaves out
+    what is hidden.
+    """
+    chance = torch.rand(tokens.pad.shape, generator=draw, device=tokens.pad.device)
+    share = torch.where(tokens.count > 0, HIDDEN_EXPRESSED, HIDDEN_ZEROS)
+    masked = (chance < share) & ~tokens.pad
+    seen = tokens.count.masked_fill(masked, 0)
+    hidden = tokens.count - seen
+    return renewed(replace(tokens, masked=masked), seen, tokens.depth - hidden.sum(1))
+
+
+def lose(tokens: GeneTokens, draw: torch.Generator) -> GeneTokens:
+    """Take counts away: Poisson(0.33 count) of each, and all of a gene with probability 0.33."""
+    chance = torch.rand(tokens.pad.shape, generator=draw, device=tokens.pad.device)
+    gone = torch.poisson(tokens.count * _LOST, generator=draw)
+    seen = (tokens.count - gone).clamp(min=0).masked_fill(chance < _LOST, 0)
+    return renewed(tokens, seen, tokens.depth - (tokens.count - seen).sum(1))
+
+
+def corrupt(tokens: GeneTokens, draw: torch.Generator) -> Corrupted:
+    """Hide values in about half of the cells and take counts from the others, cell by cell by a draw."""
+    is_hidden = torch.rand(len(tokens.pad), generator=draw, device=tokens.pad.device) < 0.5
+    one, other = hide(tokens, draw), lose(tokens, draw)
+    by_gene = is_hidden[:, None]
+    seen = replace(
+        tokens,
+        value=torch.where(by_gene, one.value, other.value),
+        masked=one.masked & by_gene,
+        depth=torch.where(is_hidden, one.depth, other.depth),
+    )
+    return Corrupted(seen, seen.masked, ~tokens.pad & ~by_gene)
+
+
+class GeneTerms(nn.Module):
+    """The three terms: (i) hidden genes and (ii) lost counts by the genes' tokens, (iii) all genes by z alone.
+
+    Each is the mean over cells of the mean over a cell's scored genes; cells without any are left out.
+
+    Args:
+        width: D.
+        heads: of the query decoder.
+        dropout: share.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.by_token = Heads(width, dropout)
+        self.decoder = QueryDecoder(width, heads, dropout)
+        self.by_query = Heads(width, dropout)
+
+    def token_losses(self, out: Tensor, given: Corrupted, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return terms (i) and (ii), scalars.
+
+        Args:
+            out: [B, 2 + l, D] of the encoder, or after fusion; l tokens of the longest cell are shown.
+            given: what the encoder was shown.
+            cells: bool [B] which are scored, such as those whose genes the fusion was shown; None for all.
+        """
+        length = out.shape[1] - N_PREPENDED
+        count, pad = given.tokens.count[:, :length], given.tokens.pad[:, :length]
+        found = self.by_token(out[:, N_PREPENDED:], (~pad).float(), count.sum(1))
+        loss = found.nll(count)
+        scored = (
+            of[:, :length] if cells is None else of[:, :length] & cells[:, None] for of in (given.hidden, given.lost)
+        )
+        hidden, lost = (mean_of(loss, of.float()) for of in scored)
+        return hidden, lost
+
+    def query_loss(self, z: Tensor, table: GeneTable, tokens: GeneTokens, cells: Tensor | None = None) -> Tensor:
+        """Return term (iii), a scalar, over the measured genes, of which the tokens are a sample.
+
+        Args:
+            z: [B, D] of the cells, or of what encloses them, with tokens of its summed counts.
+            table: gene vectors, the queries.
+            tokens: whose counts are asked for.
+            cells: bool [B] which are scored; None for all.
+        """
+        weight = tokens.weight
+        depth = (weight * tokens.count).sum(1)
+        found = self.by_query(self.decoder(table(tokens.index), z), weight, depth)
+        return mean_of(found.nll(tokens.count), weight if cells is None else weight * cells[:, None])
+
+    def predict(self, z: Tensor, table: GeneTable, genes: Tensor, depth: Tensor) -> Tensor:
+        """Return [B, g], the expected counts of some genes by z alone.
+
+        Args:
+            z: [B, D].
+            table: gene vectors.
+            genes: int64 [g] places in the vocabulary.
+            depth: [B] counts of these genes together.
+        """
+        query = table(genes + 1).expand(len(z), -1, -1)
+        return self.by_query(self.decoder(query, z), query.new_ones(query.shape[:2]), depth).mean()
+
+
+def mean_of(loss: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean over cells of the weighted mean over a cell's genes; cells without weight are left out.
+
+    Args:
+        loss: [B, L].
+        weight: float32 [B, L]; 0 for what is not scored. The result is 0 where nothing is.
+    """
+    whole = weight.sum(1)
+    of_cell = (loss * weight).sum(1) / whole.where(whole > 0, 1)
+    return of_cell.sum() / (whole > 0).sum().clamp(min=1)
