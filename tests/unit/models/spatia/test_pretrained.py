@@ -1,0 +1,352 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional
+
+from mistline.core.errors import InputError
+from mistline.core.hashing import hash_file
+from mistline.models.spatia.channels import MEAN, STD
+from mistline.models.spatia.image import ImageEncoder
+from mistline.models.spatia.image_decoder import ImageDecoder
+from mistline.models.spatia.image_sizes import IMAGE_SIZES
+from mistline.models.spatia.pretrained import load
+
+SIZES = IMAGE_SIZES["tiny"]
+HEADS = {"num_attention_heads": SIZES.heads, "decoder_num_attention_heads": SIZES.decoder_heads}
+
+
+def pair(channels=3, sizes=SIZES, seed=7):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ImageEncoder(sizes, channels).eval(), ImageDecoder(sizes, channels).eval()
+
+
+def drawn(*shape, draw):
+    return torch.randn(*shape, generator=draw) * 0.1
+
+
+def block(prefix, width, mlp, draw):
+    """Return a block as transformers names it."""
+    pieces = {f"attention.attention.{part}": (width, width) for part in ("query", "key", "value")}
+    pieces |= {"attention.output.dense": (width, width), "intermediate.dense": (mlp, width)}
+    pieces |= {"output.dense": (width, mlp)}
+    found = {}
+    for name, shape in pieces.items():
+        found[f"{prefix}.{name}.weight"] = drawn(*shape, draw=draw)
+        found[f"{prefix}.{name}.bias"] = drawn(shape[0], draw=draw)
+    for name in ("layernorm_before", "layernorm_after"):
+        found[f"{prefix}.{name}.weight"] = 1 + drawn(width, draw=draw)
+        found[f"{prefix}.{name}.bias"] = drawn(width, draw=draw)
+    return found
+
+
+def transformers_weights(sizes=SIZES, decoder=True, prefix="vit."):
+    """Return a checkpoint of random weights in the layout of transformers' ViTMAEForPreTraining."""
+    draw = torch.Generator().manual_seed(3)
+    width, inner, places, pixels = sizes.width, sizes.decoder_width, sizes.n_patches + 1, 3 * sizes.patch**2
+    found = {
+        f"{prefix}embeddings.cls_token": drawn(1, 1, width, draw=draw),
+        f"{prefix}embeddings.position_embeddings": drawn(1, places, width, draw=draw),
+        f"{prefix}embeddings.patch_embeddings.projection.weight": drawn(width, 3, sizes.patch, sizes.patch, draw=draw),
+        f"{prefix}embeddings.patch_embeddings.projection.bias": drawn(width, draw=draw),
+        f"{prefix}layernorm.weight": 1 + drawn(width, draw=draw),
+        f"{prefix}layernorm.bias": drawn(width, draw=draw),
+    }
+    for number in range(sizes.depth):
+        found |= block(f"{prefix}encoder.layer.{number}", width, sizes.mlp, draw)
+    if decoder:
+        found |= {
+            "decoder.mask_token": drawn(1, 1, inner, draw=draw),
+            "decoder.decoder_pos_embed": drawn(1, places, inner, draw=draw),
+            "decoder.decoder_embed.weight": drawn(inner, width, draw=draw),
+            "decoder.decoder_embed.bias": drawn(inner, draw=draw),
+            "decoder.decoder_norm.weight": 1 + drawn(inner, draw=draw),
+            "decoder.decoder_norm.bias": drawn(inner, draw=draw),
+            "decoder.decoder_pred.weight": drawn(pixels, inner, draw=draw),
+            "decoder.decoder_pred.bias": drawn(pixels, draw=draw),
+        }
+        for number in range(sizes.decoder_depth):
+            found |= block(f"decoder.decoder_layers.{number}", inner, sizes.decoder_mlp, draw)
+    return found
+
+
+RENAMED = (
+    ("vit.", ""),
+    ("decoder.decoder_layers", "decoder_blocks"),
+    ("decoder.", ""),
+    ("encoder.layer", "blocks"),
+    ("embeddings.cls_token", "cls_token"),
+    ("embeddings.position_embeddings", "pos_embed"),
+    ("embeddings.patch_embeddings.projection", "patch_embed.proj"),
+    ("layernorm_before", "norm1"),
+    ("layernorm_after", "norm2"),
+    ("layernorm", "norm"),
+    ("attention.output.dense", "attn.proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
+
+
+def timm_weights(given):
+    """Return the same weights as timm and the authors name them."""
+    found = {}
+    for name, value in given.items():
+        for theirs, ours in RENAMED:
+            name = name.replace(theirs, ours)
+        if "attention.attention.query" in name:
+            three = [given_name(name, part, given) for part in ("query", "key", "value")]
+            found[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(three)
+        elif "attention.attention" not in name:
+            found[name] = value
+    return found
+
+
+def given_name(name, part, given):
+    block, kind = name.split(".attention.attention.query.")
+    block = block.replace("decoder_blocks", "decoder.decoder_layers")
+    block = block if block.startswith("decoder") else block.replace("blocks", "vit.encoder.layer")
+    return given[f"{block}.attention.attention.{part}.{kind}"]
+
+
+def written(folder, weights, notes=HEADS, name="model.safetensors"):
+    path = folder / name
+    if path.suffix == ".safetensors":
+        save_file({key: value.contiguous() for key, value in weights.items()}, path)
+    else:
+        torch.save({"model": weights}, path)
+    if notes is not None:
+        path.with_name("config.json").write_text(json.dumps(notes), "utf-8")
+    return path, hash_file(path)
+
+
+def through(tokens, given, prefix, heads):
+    """Return a pre-norm block's output, written out."""
+
+    def linear(name, rows):
+        return rows @ given[f"{prefix}.{name}.weight"].T + given[f"{prefix}.{name}.bias"]
+
+    def norm(name):
+        return functional.layer_norm(
+            tokens, tokens.shape[-1:], given[f"{prefix}.{name}.weight"], given[f"{prefix}.{name}.bias"], 1e-6
+        )
+
+    before = norm("layernorm_before")
+    query, key, value = (
+        linear(f"attention.attention.{part}", before).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for part in ("query", "key", "value")
+    )
+    weight = (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
+    tokens = tokens + linear("attention.output.dense", (weight @ value).transpose(1, 2).flatten(2))
+    return tokens + linear("output.dense", functional.gelu(linear("intermediate.dense", norm("layernorm_after"))))
+
+
+def plain_features(image, given, side_token):
+    """Return [B, 2 + N, D] of the transformers layout, computed from the image step by step."""
+    light = (image / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    stem = "vit.embeddings.patch_embeddings.projection"
+    seen = functional.conv2d(light, given[f"{stem}.weight"], given[f"{stem}.bias"], stride=SIZES.patch)
+    places = given["vit.embeddings.position_embeddings"][0]
+    seen = seen.flatten(2).transpose(1, 2) + places[1:]
+    cls_token = given["vit.embeddings.cls_token"][0] + places[:1]
+    tokens = torch.cat([cls_token.expand(len(image), 1, -1), side_token[:, None], seen], dim=1)
+    for number in range(SIZES.depth):
+        tokens = through(tokens, given, f"vit.encoder.layer.{number}", SIZES.heads)
+    return functional.layer_norm(
+        tokens, tokens.shape[-1:], given["vit.layernorm.weight"], given["vit.layernorm.bias"], 1e-6
+    )
+
+
+def plain_pixels(tokens, given):
+    """Return [B, N, P P 3] of the transformers layout's decoder for tokens of all patches."""
+
+    def linear(name, rows):
+        return rows @ given[f"decoder.{name}.weight"].T + given[f"decoder.{name}.bias"]
+
+    inner = linear("decoder_embed", torch.cat([tokens[:, :1], tokens[:, 2:]], dim=1))
+    inner = inner + given["decoder.decoder_pos_embed"]
+    for number in range(SIZES.decoder_depth):
+        inner = through(inner, given, f"decoder.decoder_layers.{number}", SIZES.decoder_heads)
+    inner = functional.layer_norm(
+        inner, inner.shape[-1:], given["decoder.decoder_norm.weight"], given["decoder.decoder_norm.bias"], 1e-6
+    )
+    return linear("decoder_pred", inner)[:, 1:]
+
+
+@pytest.mark.parametrize("layout", ["transformers", "timm"])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_features_are_those_of_a_plain_computation(tmp_path, layout, name):
+    given = transformers_weights()
+    weights = given if layout == "transformers" else timm_weights(given)
+    encoder, decoder = pair()
+    loaded = load(*written(tmp_path, weights, name=name), encoder, decoder)
+    assert (loaded.layout, loaded.decoder) == (layout, True)
+    image = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    side = torch.tensor([10.0, 20.0, 40.0])
+    with torch.inference_mode():
+        tokens = encoder(image, side, "niche")
+        side_token = encoder.side((side / 20).log()[:, None])
+        torch.testing.assert_close(tokens, plain_features(image, given, side_token), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(decoder(tokens), plain_pixels(tokens, given), rtol=1e-3, atol=1e-4)
+
+
+def test_backbone_is_that_of_the_file_bit_for_bit(tmp_path):
+    given = transformers_weights()
+    encoder, decoder = pair()
+    load(*written(tmp_path, given), encoder, decoder)
+    encoders, decoders = encoder.state_dict(), decoder.state_dict()
+    assert torch.equal(encoders["patch.weight"], given["vit.embeddings.patch_embeddings.projection.weight"])
+    assert torch.equal(encoders["cls_token"], given["vit.embeddings.cls_token"][0, 0])
+    assert torch.equal(encoders["positions"], given["vit.embeddings.position_embeddings"][0])
+    assert torch.equal(decoders["mask_token"], given["decoder.mask_token"][0, 0])
+    assert torch.equal(decoders["pixels.weight"], given["decoder.decoder_pred.weight"])
+    own = timm_weights(given)
+    for name, value in encoders.items():
+        if name.startswith(("blocks.", "norm.")):
+            assert torch.equal(value, own[name]), name
+    for name, value in decoders.items():
+        if name.startswith("blocks."):
+            assert torch.equal(value, own[f"decoder_{name}"]), name
+    fresh = pair()[0].state_dict()  # what a ViT-MAE has not stays as it was
+    for name in ("side.weight", "side.bias", "scale"):
+        assert torch.equal(encoders[name], fresh[name])
+
+
+def test_one_channel_and_named_stains(tmp_path):
+    given = transformers_weights()
+    path, sha256 = written(tmp_path, given)
+    image = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    side = torch.full((2,), 20.0)
+    (grey, grey_decoder), (colour, colour_decoder) = pair(1), pair(3)
+    assert load(path, sha256, grey, grey_decoder).decoder
+    load(path, sha256, colour, colour_decoder)
+    tokens = colour(image.expand(-1, 3, -1, -1), side, "cell")
+    torch.testing.assert_close(grey(image, side, "cell"), tokens, rtol=1e-3, atol=1e-4)
+    mean = colour_decoder(tokens).unflatten(2, (-1, 3)).mean(dim=3)
+    torch.testing.assert_close(grey_decoder(tokens), mean, rtol=1e-3, atol=1e-4)
+    stains, stain_decoder = pair(4)
+    before = stain_decoder.pixels.weight.clone()
+    assert load(path, sha256, stains, stain_decoder).decoder
+    assert torch.equal(stains.blocks[0].mlp.fc1.weight, colour.blocks[0].mlp.fc1.weight)
+    assert torch.equal(stain_decoder.pixels.weight, before)
+    # Four equal stains weigh as one.
+    torch.testing.assert_close(
+        stains(image.expand(-1, 4, -1, -1), side, "cell"), grey(image, side, "cell"), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_encoder_alone_leaves_the_decoder(tmp_path):
+    weights = timm_weights(transformers_weights(decoder=False)) | {"head.weight": torch.zeros(2, 64)}
+    encoder, decoder = pair()
+    before = {name: value.clone() for name, value in decoder.state_dict().items()}
+    assert not load(*written(tmp_path, weights), encoder, decoder).decoder
+    assert all(torch.equal(value, before[name]) for name, value in decoder.state_dict().items())
+    bare = transformers_weights(decoder=False, prefix="")  # ViTMAEModel
+    other, _ = pair()
+    load(*written(tmp_path, bare), other)
+    assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in other.state_dict().items())
+
+
+def change(weights, drop=(), **extra):
+    return {name: value for name, value in weights.items() if name not in drop} | extra
+
+
+BAD = {
+    "missing key": (
+        lambda: change(
+            transformers_weights(), ["vit.encoder.layer.2.attention.attention.key.bias", "vit.layernorm.bias"]
+        ),
+        HEADS,
+        "it lacks encoder.layer.2.attention.attention.key.bias and 1 more",
+    ),
+    "missing key of the decoder": (
+        lambda: change(timm_weights(transformers_weights()), ["decoder_blocks.1.mlp.fc2.bias"]),
+        HEADS,
+        "it lacks decoder_blocks.1.mlp.fc2.bias;",
+    ),
+    "other width": (
+        lambda: transformers_weights(replace(SIZES, width=128)),
+        HEADS,
+        "its encoder has embeddings.cls_token of shape .*128.*, and the model's .64",
+    ),
+    "other patches": (
+        lambda: timm_weights(transformers_weights(replace(SIZES, size=64))),
+        HEADS,
+        "pos_embed of shape .65, 64., and the model's .17, 64.",
+    ),
+    "other depth": (
+        lambda: transformers_weights(replace(SIZES, depth=5)),
+        HEADS,
+        "its encoder has 5 blocks, and the model's 4",
+    ),
+    "other decoder": (
+        lambda: transformers_weights(replace(SIZES, decoder_depth=3)),
+        HEADS,
+        "its decoder has 3 blocks, and the model's 2",
+    ),
+    "other heads": (
+        transformers_weights,
+        HEADS | {"num_attention_heads": 8},
+        "its encoder has 8 heads, and the model's 4",
+    ),
+    "other heads of the decoder": (
+        transformers_weights,
+        HEADS | {"decoder_num_attention_heads": 4},
+        "its decoder has 4 heads, and the model's 2",
+    ),
+    "untold heads": (transformers_weights, None, "how many heads its encoder has; put a config.json"),
+    "another network": (
+        lambda: change(timm_weights(transformers_weights()), **{"blocks.0.ls1.gamma": torch.ones(64)}),
+        HEADS,
+        "blocks.0.ls1.gamma, which no ViT-MAE has",
+    ),
+    "no ViT": (lambda: {"conv1.weight": torch.ones(2)}, HEADS, "no ViT-MAE in the layout of transformers or timm"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path, case):
+    make, notes, told = BAD[case]
+    encoder, decoder = pair()
+    before = [value.clone() for value in (*encoder.state_dict().values(), *decoder.state_dict().values())]
+    path, sha256 = written(tmp_path, make(), notes)
+    with pytest.raises(InputError, match=told) as caught:
+        load(path, sha256, encoder, decoder)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    after = (*encoder.state_dict().values(), *decoder.state_dict().values())
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_heads_of_published_widths_and_of_metadata(tmp_path):
+    sizes = replace(SIZES, width=192, heads=4, mlp=64, depth=1)
+    path, sha256 = written(tmp_path, transformers_weights(sizes, decoder=False), notes=None)
+    with pytest.raises(InputError, match="its encoder has 3 heads, and the model's 4"):
+        load(path, sha256, *pair(sizes=sizes))
+    save_file(transformers_weights(sizes, decoder=False), path, {"num_heads": "4"})
+    assert load(path, hash_file(path), *pair(sizes=sizes)).layout == "transformers"
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    path, sha256 = written(tmp_path, transformers_weights())
+    with pytest.raises(InputError, match=f"its sha256 is {sha256}, not 0000"):
+        load(path, "0" * 64, *pair())
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "none.safetensors", sha256, *pair())
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="not readable weights"):
+        load(path, hash_file(path), *pair())
+    torch.save({"run": os.system}, tmp_path / "code.pt")
+    with pytest.raises(InputError, match="is not opened"):
+        load(tmp_path / "code.pt", hash_file(tmp_path / "code.pt"), *pair())
+    torch.save({"epoch": 3}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match="more than weights"):
+        load(tmp_path / "other.pt", hash_file(tmp_path / "other.pt"), *pair())
+    (tmp_path / "config.json").write_text("[1", "utf-8")
+    with pytest.raises(InputError, match="no readable JSON object"):
+        load(tmp_path / "other.pt", hash_file(tmp_path / "other.pt"), *pair())
