@@ -82,7 +82,9 @@ class Params(Section):
             return self
         fields = type(self).model_fields
         # What equals its default is not refused: a stored model's settings name every key.
-        taken = [name for name in _DECIDED if getattr(self, name) != fields[name].get_default(call_default_factory=True)]
+        taken = [
+            name for name in _DECIDED if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        ]
         if taken:
             raise ValueError(f"{taken[0]} is decided by the preset {self.preset}: leave it out, or leave preset out")
         if self.weights is None and not self.encoder.random:

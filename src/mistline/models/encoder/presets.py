@@ -82,9 +82,7 @@ def _dinov2(width: int, depth: int, heads: int, mlp_ratio: float, **further: Opt
 _REGISTERS = "vit_giant_patch14_reg4_dinov2"
 
 PRESETS: Mapping[str, Encoder] = {
-    "resnet50": Encoder(
-        "resnet50", width=2048, random=True, file=_hub("timm/resnet50.a1_in1k", "model.safetensors")
-    ),
+    "resnet50": Encoder("resnet50", width=2048, random=True, file=_hub("timm/resnet50.a1_in1k", "model.safetensors")),
     "vit_b16": Encoder(
         "vit_base_patch16_224",
         width=768,

@@ -38,7 +38,7 @@ class ConvolutionalStem(nn.Module):
     """CTransPath's patches (Wang et al. 2022): two strided convolutions and a linear one instead of one.
 
     Args:
-        img_size: side of the image, pixels.
+        img_size: side of the image, pixels, or both sides.
         patch_size: 4.
         in_chans: channels of the image.
         embed_dim: features of a patch.
@@ -48,7 +48,7 @@ class ConvolutionalStem(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = _PATCH,
         in_chans: int = 3,
         embed_dim: int = 96,
@@ -59,9 +59,10 @@ class ConvolutionalStem(nn.Module):
         del further
         if patch_size != _PATCH or embed_dim % _STEM_SHARE:
             raise TypeError(f"the stem makes patches of {_PATCH} px and a multiple of {_STEM_SHARE} features")
-        self.img_size = (img_size, img_size)
+        sides = (img_size, img_size) if isinstance(img_size, int) else (img_size[0], img_size[1])
+        self.img_size = sides
         self.patch_size = (patch_size, patch_size)
-        self.grid_size = (img_size // patch_size, img_size // patch_size)
+        self.grid_size = (sides[0] // patch_size, sides[1] // patch_size)
         self.num_patches = self.grid_size[0] * self.grid_size[1]
         layers: list[nn.Module] = []
         before, after = in_chans, embed_dim // _STEM_SHARE
