@@ -61,10 +61,11 @@ def read_vectors(path: Path, genes: Sequence[str], width: int, min_mapped: float
             path, f"{said}, fewer than {min_mapped:.1%}", "give a table of these genes, or lower the share"
         )
     logger.info("%s: %s", path, said)
-    pooled = functional.adaptive_avg_pool1d(torch.from_numpy(numbers[row[found]])[:, None], width)[:, 0]
-    pooled = pooled - pooled.mean(0)
     vectors = torch.zeros(len(genes), width)
-    vectors[torch.from_numpy(found)] = pooled * (_SPREAD / pooled.std(correction=0).clamp(min=1e-12))
+    if found.any():
+        pooled = functional.adaptive_avg_pool1d(torch.from_numpy(numbers[row[found]])[:, None], width)[:, 0]
+        pooled = pooled - pooled.mean(0)
+        vectors[torch.from_numpy(found)] = pooled * (_SPREAD / pooled.std(correction=0).clamp(min=1e-12))
     return vectors
 
 

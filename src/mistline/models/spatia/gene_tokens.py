@@ -191,7 +191,7 @@ def _columns(given: SparseGenes, known: Tensor, max_len: int, draw: torch.Genera
     """Return int64 [N]: the column of each count; `max_len` for what is left out."""
     if given.longest <= max_len:
         before = known.cumsum(0) - known.long()
-        return torch.where(known, before - before[given.start.clamp(max=max(len(before) - 1, 0))][given.row], max_len)
+        return torch.where(known, before - before[given.start[given.row]], max_len)
     device = given.index.device
     first = -given.count if draw is None else torch.rand(len(given.index), generator=draw, device=device)
     by_key = torch.where(known, first, torch.inf).argsort(stable=True)
