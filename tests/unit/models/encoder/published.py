@@ -6,8 +6,8 @@ Written from the published descriptions alone, in plain torch, so that it shares
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 WIDTH, HEADS, SIDE = 24, 2, 32
 
@@ -47,11 +47,11 @@ def clip(patch=16, projection=10):
 
 
 def normed(x, w, name, eps):
-    return F.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
+    return functional.layer_norm(x, x.shape[-1:], w[f"{name}.weight"], w[f"{name}.bias"], eps)
 
 
 def through(x, w, name):
-    return F.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
+    return functional.linear(x, w[f"{name}.weight"], w.get(f"{name}.bias"))
 
 
 def attended(x, w, names):
@@ -61,7 +61,11 @@ def attended(x, w, names):
 
 
 def clip_features(w, image, patch=16):
-    x = F.conv2d(image, w["vision_model.embeddings.patch_embedding.weight"], stride=patch).flatten(2).transpose(1, 2)
+    x = (
+        functional.conv2d(image, w["vision_model.embeddings.patch_embedding.weight"], stride=patch)
+        .flatten(2)
+        .transpose(1, 2)
+    )
     token = w["vision_model.embeddings.class_embedding"].expand(len(x), 1, -1)
     x = torch.cat([token, x], 1) + w["vision_model.embeddings.position_embedding.weight"]
     x = normed(x, w, "vision_model.pre_layrnorm", 1e-5)
@@ -99,7 +103,7 @@ def hibou(patch=14, hidden=64, registers=4):
 
 def hibou_features(w, image, patch=14):
     stem = "embeddings.patch_embeddings.projection"
-    x = F.conv2d(image, w[f"{stem}.weight"], w[f"{stem}.bias"], stride=patch).flatten(2).transpose(1, 2)
+    x = functional.conv2d(image, w[f"{stem}.weight"], w[f"{stem}.bias"], stride=patch).flatten(2).transpose(1, 2)
     x = torch.cat([w["embeddings.cls_token"].expand(len(x), -1, -1), x], 1) + w["embeddings.position_embeddings"]
     x = torch.cat([x[:, :1], w["embeddings.register_tokens"].expand(len(x), -1, -1), x[:, 1:]], 1)
     for i in range(2):
@@ -108,7 +112,10 @@ def hibou_features(w, image, patch=14):
         seen = attended(normed(x, w, f"{layer}.norm1", 1e-6), w, names)
         x = x + through(seen, w, f"{layer}.attention.output.dense") * w[f"{layer}.layer_scale1.lambda1"]
         gate, value = through(normed(x, w, f"{layer}.norm2", 1e-6), w, f"{layer}.mlp.weights_in").chunk(2, -1)
-        x = x + through(F.silu(gate) * value, w, f"{layer}.mlp.weights_out") * w[f"{layer}.layer_scale2.lambda1"]
+        x = (
+            x
+            + through(functional.silu(gate) * value, w, f"{layer}.mlp.weights_out") * w[f"{layer}.layer_scale2.lambda1"]
+        )
     return normed(x, w, "layernorm", 1e-6)[:, 0]
 
 
