@@ -16,7 +16,7 @@ from mistline.config.base import validate
 from mistline.core.errors import InputError
 from mistline.core.files import atomic_path, read_json, write_json, write_text
 from mistline.core.hashing import hash_file
-from mistline.models.contract import Model
+from mistline.models.contract import Embedder
 from mistline.train.run import Trained, model_class
 from mistline.workflow.registry import find
 
@@ -58,7 +58,7 @@ class Checkpoint:
     """A model read back."""
 
     identity: Identity
-    model: Model
+    model: Embedder
     weights_sha256: str
 
 

@@ -32,6 +32,11 @@ def pick_device(devices: int) -> str:
     return "cpu"
 
 
+def gpu_count() -> int:
+    """Return how many GPUs torch can use."""
+    return torch.cuda.device_count()
+
+
 @contextmanager
 def cpu_threads(threads: int) -> Iterator[None]:
     """Hold torch and the linear algebra below numpy to so many threads."""
