@@ -74,23 +74,18 @@ class Heads(nn.Module):
             layers += [nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers, nn.Linear(width, 3))
 
-    def forward(self, tokens: Tensor, weight: Tensor, depth: Tensor) -> Zinb:
+    def forward(self, tokens: Tensor, pad: Tensor, depth: Tensor) -> Zinb:
         """Return [B, L] distributions.
-
-        A gene that stands for w measured ones counts w times where shares are brought to a sum of 1, so a mean has
-        the meaning that it has when every measured gene is asked for.
 
         Args:
             tokens: [B, L, D] of genes.
-            weight: [B, L] genes that each stands for; 0 for none.
-            depth: [B] counts of all these genes together; cells without any are taken to have one.
+            pad: bool [B, L], True for genes that take no share.
+            depth: [B] counts of all the other genes together; cells without any are taken to have one.
         """
         share, dispersion, zero = self.layers(tokens).float().unbind(-1)
-        is_gene = weight > 0
-        log_weight = weight.where(is_gene, 1).log()
-        whole = (share + log_weight).masked_fill(~is_gene, torch.finfo(share.dtype).min).logsumexp(-1, keepdim=True)
-        log_mean = share - whole + depth.float().clamp(min=1).log()[:, None]
-        log_mean = log_mean.masked_fill(~is_gene, 0)  # finite, so that what is not scored has a gradient of 0
+        log_share = share.masked_fill(pad, torch.finfo(share.dtype).min).log_softmax(-1)
+        log_mean = log_share + depth.float().clamp(min=1).log()[:, None]
+        log_mean = log_mean.masked_fill(pad, 0)  # finite, so that what is not scored has a gradient of 0
         return Zinb(log_mean, dispersion.clamp(-_LOG_LIMIT, _LOG_LIMIT), zero)
 
 
@@ -166,22 +161,21 @@ class GeneTerms(nn.Module):
         """Return terms (i) and (ii), scalars.
 
         Args:
-            out: [B, 2 + l, D] of the encoder, or after fusion; l tokens of the longest cell are shown.
+            out: [B, 2 + L, D] of the encoder, or after fusion.
             given: what the encoder was shown.
             cells: bool [B] which are scored, such as those whose genes the fusion was shown; None for all.
         """
-        length = out.shape[1] - N_PREPENDED
-        count, pad = given.tokens.count[:, :length], given.tokens.pad[:, :length]
-        found = self.by_token(out[:, N_PREPENDED:], (~pad).float(), count.sum(1))
-        loss = found.nll(count)
-        scored = (
-            of[:, :length] if cells is None else of[:, :length] & cells[:, None] for of in (given.hidden, given.lost)
-        )
-        hidden, lost = (mean_of(loss, of.float()) for of in scored)
-        return hidden, lost
+        count = given.tokens.count
+        loss = self.by_token(out[:, N_PREPENDED:], given.tokens.pad, count.sum(1)).nll(count)
+        hidden, lost = given.hidden, given.lost
+        if cells is not None:
+            hidden, lost = hidden & cells[:, None], lost & cells[:, None]
+        return mean_of(loss, hidden), mean_of(loss, lost)
 
     def query_loss(self, z: Tensor, table: GeneTable, tokens: GeneTokens, cells: Tensor | None = None) -> Tensor:
-        """Return term (iii), a scalar, over the measured genes, of which the tokens are a sample.
+        """Return term (iii), a scalar, over the genes that have tokens.
+
+        Draw these whatever the counts: shares among genes chosen for being expressed are none of the cell's.
 
         Args:
             z: [B, D] of the cells, or of what encloses them, with tokens of its summed counts.
@@ -189,10 +183,9 @@ class GeneTerms(nn.Module):
             tokens: whose counts are asked for.
             cells: bool [B] which are scored; None for all.
         """
-        weight = tokens.weight
-        depth = (weight * tokens.count).sum(1)
-        found = self.by_query(self.decoder(table(tokens.index), z), weight, depth)
-        return mean_of(found.nll(tokens.count), weight if cells is None else weight * cells[:, None])
+        found = self.by_query(self.decoder(table(tokens.index), z), tokens.pad, tokens.count.sum(1))
+        scored = ~tokens.pad if cells is None else ~tokens.pad & cells[:, None]
+        return mean_of(found.nll(tokens.count), scored)
 
     def predict(self, z: Tensor, table: GeneTable, genes: Tensor, depth: Tensor) -> Tensor:
         """Return [B, g], the expected counts of some genes by z alone.
@@ -204,16 +197,17 @@ class GeneTerms(nn.Module):
             depth: [B] counts of these genes together.
         """
         query = table(genes + 1).expand(len(z), -1, -1)
-        return self.by_query(self.decoder(query, z), query.new_ones(query.shape[:2]), depth).mean()
+        pad = torch.zeros(query.shape[:2], dtype=torch.bool, device=query.device)
+        return self.by_query(self.decoder(query, z), pad, depth).mean()
 
 
-def mean_of(loss: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean over cells of the weighted mean over a cell's genes; cells without weight are left out.
+def mean_of(loss: Tensor, scored: Tensor) -> Tensor:
+    """Return the mean over cells of the mean over a cell's scored genes; 0 where no gene is scored.
 
     Args:
         loss: [B, L].
-        weight: float32 [B, L]; 0 for what is not scored. The result is 0 where nothing is.
+        scored: bool [B, L].
     """
-    whole = weight.sum(1)
-    of_cell = (loss * weight).sum(1) / whole.where(whole > 0, 1)
-    return of_cell.sum() / (whole > 0).sum().clamp(min=1)
+    number = scored.sum(1)
+    of_cell = loss.masked_fill(~scored, 0).sum(1) / number.clamp(min=1)
+    return of_cell.sum() / (number > 0).sum().clamp(min=1)

@@ -69,16 +69,15 @@ class Panels:
 
 @dataclass(frozen=True, slots=True)
 class GeneTokens:
-    """Genes of a batch of cells: first those that the encoder is shown, then zeros that are only asked for, then PAD.
+    """Genes of a batch of cells; what lies at a PAD says nothing.
 
     Attributes:
         index: int64 [B, L] gene + 1; 0 for PAD.
         count: float32 [B, L] what was counted: the truth that losses ask for; the encoder never reads it.
         value: float32 [B, L] what the encoder reads: the count over the sum of the cell's seen counts.
         masked: bool [B, L] whether the value is hidden.
-        pad: bool [B, L] whether the encoder is not shown the token at all.
+        pad: bool [B, L].
         depth: float32 [B] counts over all measured genes, the hidden ones left out.
-        weight: float32 [B, L] how many measured genes the token stands for when all are asked for; 0 for PAD.
     """
 
     index: Tensor
@@ -87,7 +86,6 @@ class GeneTokens:
     masked: Tensor
     pad: Tensor
     depth: Tensor
-    weight: Tensor
 
     def to(self, device: torch.device | str) -> GeneTokens:
         """Return them on a device."""
@@ -99,7 +97,7 @@ class GeneTokens:
         return GeneTokens(**{name: of if of.ndim == 1 else of[:, :length] for name, of in cut.items()})
 
     def lengths(self) -> Tensor:
-        """Return int64 [B], the tokens that the encoder is shown; they come first."""
+        """Return int64 [B], the tokens that are none of PAD; they come first."""
         return (~self.pad).sum(1)
 
 
@@ -130,37 +128,30 @@ def collate(
         max_len: tokens of a cell at most. Of more expressed genes a random subset is taken; the largest counts, and
             among equals the first of the vocabulary, where nothing is drawn.
         panels: what was measured; only zeros need it.
-        zeros: the most zeros of a cell, as a share of its expressed genes, drawn evenly from its measured zeros. So
-            many are asked for; how many of them are shown is drawn evenly from 0 up. None without `draw`.
+        zeros: the most zeros of a cell, as a share of its expressed genes; how many is drawn evenly from 0 up, and
+            which evenly from the cell's measured zeros. None without `draw`.
         draw: on the device of the counts; None where nothing is drawn, as when embedding.
     """
     n_cells, known, device = len(given.panel), given.index >= 0, given.count.device
     count = torch.where(known, given.count, 0.0)
     depth = count.new_zeros(n_cells).index_add_(0, given.row, count)
-    held = torch.zeros(n_cells, dtype=torch.int64, device=device).index_add_(0, given.row, known.long())
-    shown, longest = held.clamp(max=max_len), min(given.longest, max_len)
+    longest = min(given.longest, max_len)
     n_zeros = math.ceil(longest * zeros) if draw is not None and panels is not None else 0
     length = min(longest + n_zeros, max_len)
     # One column more takes what has no place, and is cut off: no shape depends on numbers on the device.
     index = torch.zeros(n_cells, length + 1, dtype=torch.int64, device=device)
-    kept, weight = (torch.zeros(n_cells, length + 1, device=device) for _ in range(2))
+    kept = torch.zeros(n_cells, length + 1, device=device)
     column = _columns(given, known, max_len, draw).clamp(max=length)
     index[given.row, column] = given.index + 1
     kept[given.row, column] = count
-    weight[given.row, column] = (held / shown.clamp(min=1))[given.row]
     if n_zeros and panels is not None and draw is not None:
-        most = (held * zeros).ceil().long()
-        gene, fits = _zeros(given, panels, most, n_zeros, draw)
-        place = torch.where(fits, shown[:, None] + fits.cumsum(1) - 1, length).clamp(max=length)
-        n_asked = (place < length).sum(1)
-        each = (panels.size[given.panel] - held) / n_asked.clamp(min=1)
+        held = torch.zeros(n_cells, dtype=torch.int64, device=device).index_add_(0, given.row, known.long())
+        gene, fits = _zeros(given, panels, (held * zeros).ceil(), n_zeros, draw)
+        place = torch.where(fits, held[:, None] + fits.cumsum(1) - 1, length).clamp(max=length)
         index.scatter_(1, place, gene + 1)
-        weight.scatter_(1, place, each[:, None].expand(place.shape).float())
-        wanted = torch.rand(n_cells, generator=draw, device=device) * (most + 1)
-        shown = shown + wanted.long().minimum(n_asked)
-    index, kept, weight = (of[:, :length].contiguous() for of in (index, kept, weight))
-    pad = torch.arange(length, device=device) >= shown[:, None]
-    return renewed(GeneTokens(index, kept, kept, torch.zeros_like(pad), pad, depth, weight), kept, depth)
+    index, kept = index[:, :length].contiguous(), kept[:, :length].contiguous()
+    pad = index == PAD
+    return renewed(GeneTokens(index, kept, kept, torch.zeros_like(pad), pad, depth), kept, depth)
 
 
 def renewed(tokens: GeneTokens, seen: Tensor, depth: Tensor) -> GeneTokens:
@@ -204,7 +195,7 @@ def _columns(given: SparseGenes, known: Tensor, max_len: int, draw: torch.Genera
 def _zeros(
     given: SparseGenes, panels: Panels, most: Tensor, n_zeros: int, draw: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Return int64 [B, K] genes drawn from the panels, and bool [B, K] which are zeros to take, `most` [B] of a cell.
+    """Return int64 [B, K] genes drawn from the panels, and bool [B, K] which are taken: 0 to `most` [B] of a cell.
 
     Genes are drawn with replacement; repeated and expressed ones do not fit, which is cheaper than shuffling the panel
     of every cell and as even among the zeros that are left.
@@ -226,7 +217,8 @@ def _zeros(
     asked = torch.arange(n_cells, device=device)[:, None] * stride + gene + 1
     found = stored[torch.searchsorted(stored, asked).clamp(max=len(stored) - 1)] == asked
     fits = ~again & ~found & (size > 0)[:, None]
-    return gene, fits & (fits.cumsum(1) <= most[:, None])
+    wanted = (torch.rand(n_cells, generator=draw, device=device) * (most + 1)).floor()
+    return gene, fits & (fits.cumsum(1) <= wanted[:, None])
 
 
 def _moved(item: GeneTokens | SparseGenes | Panels, device: torch.device | str) -> Any:

@@ -181,13 +181,10 @@ def chunked(tokens: GeneTokens, chunks: int) -> list[Chunk]:
 
 
 def packed(encoder: GeneEncoder, tokens: GeneTokens, chunks: list[Chunk]) -> Tensor:
-    """Return what the encoder gives, each chunk padded to its own longest cell only.
-
-    It is [B, 2 + l, D], where l tokens of the longest cell are shown: tokens that are only asked for are no part of it.
-    """
+    """Return what the encoder gives, [B, 2 + L, D], each chunk padded to its own longest cell only."""
     if not chunks:
         return encoder(tokens)
-    length = chunks[-1].length
+    length = tokens.pad.shape[1]
     found = [
         functional.pad(
             encoder(tokens.rows(chunk.rows, chunk.length), is_full=chunk.is_full), (0, 0, 0, length - chunk.length)

@@ -42,7 +42,6 @@ def test_expressed_genes_in_order_when_nothing_is_drawn() -> None:
     assert tokens.pad.tolist() == [[False, False, False, True], [True] * 4, [False] * 4]
     assert tokens.depth.tolist() == [8, 0, 20]
     assert tokens.lengths().tolist() == [3, 0, 4]
-    assert tokens.weight.tolist() == [[1, 1, 1, 0], [0] * 4, [1] * 4]
 
 
 def test_the_largest_counts_when_there_are_too_many_and_nothing_is_drawn() -> None:
@@ -50,7 +49,6 @@ def test_the_largest_counts_when_there_are_too_many_and_nothing_is_drawn() -> No
     assert tokens.index.tolist() == [[1, 5], [0, 0], [4, 6]]
     torch.testing.assert_close(tokens.value[0], torch.tensor([4 / 7, 3 / 7]))
     assert tokens.depth.tolist() == [8, 0, 20]  # of all genes, not of the chosen
-    assert tokens.weight.tolist() == [[1.5, 1.5], [0, 0], [2, 2]]
 
 
 def test_a_random_subset_when_there_are_too_many() -> None:
@@ -80,15 +78,12 @@ def test_zeros_are_measured_not_expressed_and_drawn_once() -> None:
     assert {first for first, _, _ in n_shown} == {3, 4, 5}  # its panel has two zeros
 
 
-def test_weights_sum_to_the_panel() -> None:
-    tokens = collate(_given(), 10, panels=Panels.of(_MEASURED), zeros=2, draw=_draw())
-    torch.testing.assert_close(tokens.weight.sum(1), torch.tensor([5.0, 0, 7]))
-    assert tokens.weight[tokens.index == 0].eq(0).all()
-    shortened, _ = _random(20, 300, 0.9)
-    tokens = collate(shortened, 100, panels=Panels.of(torch.ones(1, 300, dtype=torch.bool)), zeros=0.5, draw=_draw())
+def test_zeros_fill_up_no_more_than_there_is_room_for() -> None:
+    given, counts = _random(20, 300, 0.9)
+    tokens = collate(given, 100, panels=Panels.of(torch.ones(1, 300, dtype=torch.bool)), zeros=0.5, draw=_draw())
     assert tokens.index.shape == (20, 100)
-    expressed = torch.bincount(shortened.row, minlength=20).float()
-    torch.testing.assert_close((tokens.weight * (tokens.count > 0)).sum(1), expressed)
+    assert ((counts > 0).sum(1) > 100).all()
+    assert (tokens.count > 0).all()
 
 
 def test_zeros_are_drawn_evenly() -> None:
@@ -101,7 +96,7 @@ def test_zeros_are_drawn_evenly() -> None:
     )
     panels = Panels.of(torch.ones(1, n_genes, dtype=torch.bool))
     tokens = collate(given, 50, panels=panels, zeros=1.5, draw=_draw())
-    for shown in (tokens.index, tokens.index[:, 2:3], tokens.index.masked_fill(tokens.pad, 0)):
+    for shown in (tokens.index, tokens.index[:, 2:3]):
         found = torch.bincount(shown.flatten(), minlength=n_genes + 1)
         zeros = torch.cat([found[1:5], found[6:10], found[11:]]).float()
         assert zeros.min() > 0.8 * zeros.mean()
@@ -146,6 +141,7 @@ def test_a_large_vocabulary() -> None:
     measured[0, ::3] = True
     tokens: GeneTokens = collate(given, 10, panels=Panels.of(measured), zeros=4, draw=_draw())
     assert tokens.index[0, :2].tolist() == [1, n_genes]
-    drawn = tokens.index[0, 2:] - 1
+    drawn = tokens.index[0, 2:][~tokens.pad[0, 2:]] - 1
+    assert len(drawn) > 0
     assert (drawn % 3 == 0).all()
     assert drawn.max() > n_genes // 4
