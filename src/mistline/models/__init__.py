@@ -17,5 +17,6 @@ REGISTRY = {
     "image": "mistline.models.image",
     "encoder": "mistline.models.encoder",
     "fusion": "mistline.models.fusion",
+    "spatia": "mistline.models.spatia",
     "peer": "mistline.models.peer",
 }

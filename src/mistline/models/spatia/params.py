@@ -51,7 +51,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "gene_mlp": 128,
         "niche_layers": 1,
         "tissue_layers": 1,
-        "query_genes": 128,
+        "query_genes": 64,
         "train_batch": 64,
         "epochs": 30,
         "warmup_steps": 30,
@@ -65,7 +65,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "gene_mlp": 512,
         "niche_layers": 2,
         "tissue_layers": 2,
-        "query_genes": 512,
+        "query_genes": 128,
         "train_batch": 128,
         "epochs": 20,
         "warmup_steps": 300,
@@ -79,7 +79,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "gene_mlp": 1024,
         "niche_layers": 2,
         "tissue_layers": 4,
-        "query_genes": 1024,
+        "query_genes": 256,
         "train_batch": 224,
         "epochs": 3,
         "warmup_steps": 500,
@@ -98,6 +98,7 @@ class Params(Section):
     levels: tuple[Level, ...] = Field(("cell", "niche", "tissue"), description="tissue needs niche")
     niche: str = Field("niche", description="scale of the dataset that is the niche")
     tissue: str = Field("region", description="scale of the dataset that is the tissue region")
+    tissue_image: bool = Field(False, description="train the image encoder on the regions' images as well")
     pairs: Literal["true", "shuffled"] = Field("true", description="shuffled: a control, genes of another cell")
     embed_from: Literal["all", "genes", "image"] = Field(
         "all", description="what embedding reads; the rest is taken for absent, whatever training read"
