@@ -3,14 +3,16 @@
 `B` images, `C` channels, `N` patches, `K` of them seen, `M` of them asked for, `P` side of a patch, `E` width of the
 encoder's tokens, `D` of the decoder's.
 
-As in ViT-MAE (He et al. 2022; specification sections 4 and 7), except that pixels are computed only of the patches
-that are asked for, in the image's own channels.
+As in ViT-MAE (He et al. 2022; specification sections 4 and 7), except that the last block and the pixels are computed
+only of the patches that are asked for, in the image's own channels.
 """
 
 from __future__ import annotations
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mistline.models.spatia.channels import light
 from mistline.models.spatia.image import EPS, N_FIRST, block, initialise
@@ -58,11 +60,26 @@ class ImageDecoder(nn.Module):
             spread = hidden.scatter(1, keep[:, :, None].expand(-1, -1, D), given[:, 1:])  # [B, N, D]
             given = torch.cat([given[:, :1], spread], dim=1)
         given = given + self.positions
-        for layer in self.blocks:
+        for layer in self.blocks[:-1]:
             given = layer(given)
-        patches = given[:, 1:] if asked is None else take(given[:, 1:], asked)
+        last = self.blocks[-1]
+        patches = last(given)[:, 1:] if asked is None else _answer(last, given, asked + 1)
         pixels: Tensor = self.pixels(self.norm(patches))
         return pixels
+
+
+def _answer(layer: Block, tokens: Tensor, asked: Tensor) -> Tensor:
+    """Return [B, M, D], what a block makes of the tokens asked for; it reads all of [B, L, D]."""
+    attention, D = layer.attn, tokens.shape[2]
+    before = layer.norm1(tokens)
+    weights, biases = (part.split([D, 2 * D]) for part in (attention.qkv.weight, attention.qkv.bias))
+    query = functional.linear(take(before, asked), weights[0], biases[0])  # [B, M, D]
+    key, value = functional.linear(before, weights[1], biases[1]).chunk(2, dim=2)  # each [B, L, D]
+    split = [part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
+    mixed = functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+    answers = take(tokens, asked) + attention.proj(mixed)
+    out: Tensor = answers + layer.mlp(layer.norm2(answers))
+    return out
 
 
 def pixel_loss(decoder: ImageDecoder, tokens: Tensor, image: Tensor, keep: Tensor | None) -> Tensor:
@@ -89,4 +106,4 @@ def targets(patches: Tensor, channels: int) -> Tensor:
 
 
 def _error(found: Tensor, patches: Tensor, channels: int) -> Tensor:
-    return nn.functional.mse_loss(found.float(), targets(patches, channels))
+    return functional.mse_loss(found.float(), targets(patches, channels))

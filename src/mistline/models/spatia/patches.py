@@ -28,9 +28,7 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
 
 def take(rows: Tensor, index: Tensor) -> Tensor:
     """Return [B, K, D], the rows of [B, N, D] that [B, K] names."""
-    B, N = rows.shape[:2]
-    start = torch.arange(B, device=index.device)[:, None] * N  # [B, 1]
-    return rows.flatten(0, 1)[(index + start).flatten()].unflatten(0, index.shape)
+    return rows.gather(1, index[:, :, None].expand(-1, -1, rows.shape[2]))
 
 
 def draw_keep(n_images: int, n_patches: int, mask_ratio: float, draw: torch.Generator) -> Tensor | None:

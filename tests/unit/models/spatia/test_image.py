@@ -183,6 +183,16 @@ def test_pixel_loss_by_hand(channels):
     assert pixel_loss(decoder, tokens, image, keep).item() == pytest.approx(np.mean(errors), rel=1e-4)
 
 
+def test_decoder_gives_the_patches_asked_for():
+    encoder, decoder = pair()
+    keep = draw_keep(2, 16, 0.75, draw())
+    tokens = encoder(images(2), torch.full((2,), 20.0), "cell", keep)
+    asked = complement(keep, 16).flip(1)
+    every = decoder(tokens, keep)
+    assert every.shape == (2, 16, 64)
+    torch.testing.assert_close(decoder(tokens, keep, asked), take(every, asked))
+
+
 def test_loss_of_all_patches_is_a_tenth():
     encoder, decoder = pair()
     image = images(2)
