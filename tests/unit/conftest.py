@@ -31,6 +31,7 @@ class MemorySource:
         rng = np.random.default_rng(seed)
         self.kind = rng.integers(0, N_TYPES, n)
         self.genes = tuple(f"ENSG{i:04d}" for i in range(n_genes))
+        self.symbols = tuple(f"GENE{i}" for i in range(n_genes))
         self.common_genes = self.genes[:-2]  # the last two are missing on some slide
         rate = 1 + 15 * (np.arange(n_genes) % N_TYPES == np.arange(N_TYPES)[:, None])
         self.counts = rng.poisson(rate[self.kind]).astype(np.int32)

@@ -148,6 +148,9 @@ class Source(Protocol):
     genes: tuple[str, ...]
     """The vocabulary: ids in the order of dense counts, and what sparse indices point into."""
 
+    symbols: tuple[str, ...]
+    """The commonest name that slides give each of `genes`; the id itself where they have none."""
+
     common_genes: tuple[str, ...]
     """Those measured on every slide of the dataset, in the order of `genes`."""
 

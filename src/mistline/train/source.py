@@ -41,6 +41,7 @@ class DatasetSource:
 
     Attributes:
         genes: see `Source`.
+        symbols: see `Source`.
         common_genes: see `Source`.
         channels: see `Source`.
         values: see `Source`.
@@ -64,6 +65,7 @@ class DatasetSource:
         self._opened: dict[Needs, MistDataset] = {}
         cells = self._open(Needs())
         self.genes = cells.genes.gene_ids
+        self.symbols = cells.genes.symbols
         self.common_genes = tuple(compress(self.genes, cells.genes.common().tolist()))
         self.channels = cells.channels
 

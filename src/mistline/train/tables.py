@@ -59,6 +59,7 @@ class TableSource:
 
     Attributes:
         genes: see `Source`.
+        symbols: see `Source`.
         common_genes: see `Source`.
         channels: red, green and blue where every slide has an image, else none.
         values: see `Source`.
@@ -76,6 +77,7 @@ class TableSource:
         self._slides = [_read_slide(sealed, name, split, table.measured[name]) for name in slides or sealed.slides]
         self._labels = sorted({name for item in self._slides for name in item.cells if name.startswith(PREFIX)})
         self.genes = table.gene_ids
+        self.symbols = table.symbols
         self.common_genes = tuple(compress(self.genes, table.common().tolist()))
         self.channels: tuple[str, ...] = CHANNELS if all(item.images for item in self._slides) else ()
         self.values: Literal["counts", "normalised", "log"] = sealed.content["values"]

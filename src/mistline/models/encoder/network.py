@@ -12,19 +12,15 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mistline.core.errors import ConfigError, InputError
-from mistline.core.hashing import hash_file
+from mistline.core.errors import ConfigError
+from mistline.models import weights
 from mistline.models.encoder.layouts import LAYOUTS
 from mistline.models.encoder.params import Params
 from mistline.models.encoder.presets import Encoder
 from mistline.models.encoder.towers import built
 
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
-_REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises where a file asks to run code
 _CLASSIFIERS = ("fc.", "head.", "classifier.", "head_dist.", "last_linear.")
 
 
@@ -91,50 +87,13 @@ def _try(network: nn.Module, encoder: Encoder) -> None:
         with torch.inference_mode():
             network(torch.zeros(1, 3, side, side))
     except (RuntimeError, AssertionError, ValueError) as error:
-        what = f"{encoder.architecture} takes no images of {side} px ({_first_line(error)})"
+        what = f"{encoder.architecture} takes no images of {side} px ({weights.first_line(error)})"
         raise ConfigError("models: encoder, image_size", what, "choose the size it was made for, or img_size") from None
 
 
 def _fill(network: nn.Module, path: Path, sha256: str, encoder: Encoder) -> None:
-    if not path.is_file():
-        raise InputError(path, "no such file", encoder.how or "correct weights of the encoder")
-    found = hash_file(path)
-    if found != sha256:
-        raise InputError(path, f"its sha256 is {found}, not weights_sha256", "copy it again, or correct the hash")
+    weights.check(path, sha256, "weights_sha256", encoder.how or "correct weights of the encoder")
     own = network.state_dict()
-    theirs = LAYOUTS[encoder.layout](_read(path))
+    theirs = LAYOUTS[encoder.layout](weights.read(path))
     given = {name: value for name, value in theirs.items() if name in own or not name.startswith(_CLASSIFIERS)}
-    wrong = sorted(name for name in own if name in given and given[name].shape != own[name].shape)
-    for what, names in (
-        ("lacks", sorted(set(own) - set(given))),
-        ("has, and the network does not,", sorted(set(given) - set(own))),
-        ("has in another shape", wrong),
-    ):
-        if names:
-            told = f"it {what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            raise InputError(path, told, "give the preset, or name and options, of the network these weights are of")
-    network.load_state_dict(given)
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            found = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except _REFUSED:
-        raise InputError(
-            path, "no weights, or more than weights, and is not opened", "save it as safetensors"
-        ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(path, f"not readable weights ({_first_line(error)})", "copy it again") from None
-    for key in _WRAPPERS:
-        if isinstance(found.get(key), dict):
-            found = found[key]
-    if not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(path, "it holds more than weights", "save the state dict alone, as safetensors")
-    return {str(name).removeprefix("module."): value for name, value in found.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    weights.fill(network, given, path, "give the preset, or name and options, of the network these weights are of")
