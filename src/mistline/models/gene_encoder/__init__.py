@@ -1,0 +1,1 @@
+"""A frozen encoder of counts: a published foundation model with its own weights."""
