@@ -55,9 +55,9 @@ def read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
         raise InputError(path, f"not readable weights ({first_line(error)})", "copy it again") from None
     for key in _WRAPPERS:
-        if isinstance(found.get(key), dict):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    if not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise InputError(path, "it holds more than weights", "save the state dict alone, as safetensors")
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 

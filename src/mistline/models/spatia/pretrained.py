@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from mistline.core.errors import InputError
-from mistline.core.hashing import hash_file
+from mistline.models import weights
 from mistline.models.spatia.image import ImageEncoder
 from mistline.models.spatia.image_decoder import ImageDecoder
 
-_WRAPPERS = ("state_dict", "model")  # keys under which training scripts put the weights
-_REFUSED = torch.serialization.pickle.UnpicklingError  # what torch raises where a file asks to run code
 _CLASSIFIERS = ("head.", "classifier.")
 _OTHER_FILE = "give weights of a ViT-MAE of the model's sizes, or choose their sizes"
 
@@ -149,13 +147,9 @@ def load(path: Path, sha256: str, encoder: ImageEncoder, decoder: ImageDecoder |
         InputError: the file is missing, not of the hash, not readable, or of a network of another size or head count;
             encoder and decoder are then as they were.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(path, "no such file", "correct the path of the image encoder's weights")
-    found = hash_file(path)
-    if found != sha256:
-        raise InputError(path, f"its sha256 is {found}, not {sha256}", "copy it again, or correct the hash")
-    given, notes = _read(path)
+    weights.check(path, sha256, "image_weights_sha256", "correct image_weights")
+    given = {name.removeprefix("vit."): value for name, value in weights.read(path).items()}
+    notes = _notes(path)
     layout = next((name for name, names in _LAYOUTS.items() if names["encoder"].outer["cls_token"] in given), None)
     if layout is None:
         raise InputError(path, "it holds no ViT-MAE in the layout of transformers or timm", _OTHER_FILE)
@@ -172,32 +166,17 @@ def load(path: Path, sha256: str, encoder: ImageEncoder, decoder: ImageDecoder |
     return Loaded(layout, decoder=len(filled) == 2)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors, without the prefix of the whole network, and what is noted of them."""
+def _notes(path: Path) -> dict[str, Any]:
+    """Return what is noted of the weights: in a config.json beside them, or in the file itself."""
     beside = path.with_name("config.json")
     try:
         notes = dict(json.loads(beside.read_text("utf-8"))) if beside.is_file() else {}
     except (ValueError, TypeError):
         raise InputError(beside, "no readable JSON object", "copy it again, or remove it") from None
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as opened:
-                found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
-                notes |= opened.metadata() or {}
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except _REFUSED:
-        what = "no weights, or more than weights, and is not opened"
-        raise InputError(path, what, "save its state dict as safetensors") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(path, f"not readable weights ({told})", "copy it again") from None
-    for key in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InputError(path, "it holds more than weights", "save its state dict alone, as safetensors")
-    return {re.sub(r"^(module\.|vit\.)+", "", name): value for name, value in found.items()}, notes
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as opened:
+            notes |= opened.metadata() or {}
+    return notes
 
 
 def _refuse_unknown(path: Path, given: Mapping[str, Tensor], names: Mapping[str, _Names]) -> None:

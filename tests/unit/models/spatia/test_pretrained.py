@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch.nn import functional
 
 from mistline.core.errors import InputError
@@ -195,6 +196,21 @@ def test_features_are_those_of_a_plain_computation(tmp_path, layout, name):
         torch.testing.assert_close(decoder(tokens), plain_pixels(tokens, given), rtol=1e-3, atol=1e-4)
 
 
+def test_a_network_of_timm_itself_fits(tmp_path):
+    theirs = VisionTransformer(32, 8, embed_dim=64, depth=4, num_heads=4, num_classes=5).eval()
+    path, sha256 = written(tmp_path, theirs.state_dict())
+    encoder, _ = pair(1)
+    assert load(path, sha256, encoder).layout == "timm"
+    image = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    side = torch.tensor([10.0, 30.0])
+    light = (image / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    with torch.inference_mode():
+        tokens = theirs._pos_embed(theirs.patch_embed(light))
+        side_token = encoder.side((side / 20).log()[:, None])[:, None]
+        expected = theirs.norm(theirs.blocks(torch.cat([tokens[:, :1], side_token, tokens[:, 1:]], dim=1)))
+        torch.testing.assert_close(encoder(image, side, "cell"), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_backbone_is_that_of_the_file_bit_for_bit(tmp_path):
     given = transformers_weights()
     encoder, decoder = pair()
@@ -334,7 +350,7 @@ def test_heads_of_published_widths_and_of_metadata(tmp_path):
 
 def test_files_that_cannot_be_read_are_refused(tmp_path):
     path, sha256 = written(tmp_path, transformers_weights())
-    with pytest.raises(InputError, match=f"its sha256 is {sha256}, not 0000"):
+    with pytest.raises(InputError, match=f"its sha256 is {sha256}, not image_weights_sha256"):
         load(path, "0" * 64, *pair())
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "none.safetensors", sha256, *pair())
@@ -344,9 +360,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     torch.save({"run": os.system}, tmp_path / "code.pt")
     with pytest.raises(InputError, match="is not opened"):
         load(tmp_path / "code.pt", hash_file(tmp_path / "code.pt"), *pair())
-    torch.save({"epoch": 3}, tmp_path / "other.pt")
-    with pytest.raises(InputError, match="more than weights"):
-        load(tmp_path / "other.pt", hash_file(tmp_path / "other.pt"), *pair())
-    (tmp_path / "config.json").write_text("[1", "utf-8")
+    for other in ({"epoch": 3}, torch.zeros(2)):
+        torch.save(other, tmp_path / "other.pt")
+        with pytest.raises(InputError, match="more than weights"):
+            load(tmp_path / "other.pt", hash_file(tmp_path / "other.pt"), *pair())
+
+
+@pytest.mark.parametrize("notes", ["[1", "7"])
+def test_notes_that_cannot_be_read_are_refused(tmp_path, notes):
+    path, sha256 = written(tmp_path, transformers_weights())
+    (tmp_path / "config.json").write_text(notes, "utf-8")
     with pytest.raises(InputError, match="no readable JSON object"):
-        load(tmp_path / "other.pt", hash_file(tmp_path / "other.pt"), *pair())
+        load(path, sha256, *pair())
