@@ -66,7 +66,7 @@ def test_a_team_told_to_stop_saves_and_goes_on_with_the_same_draws(memory_source
     for name in ("whole", "told"):
         (tmp_path / name).mkdir()
     spawn(2, partial(_train, tmp_path / "whole", source, settings), device="cpu")
-    with pytest.raises(ResourceError, match="training step 9: stopped by .*, its state is saved"):
+    with pytest.raises(ResourceError, match=r"training step 9: stopped by .*, its state is saved"):
         spawn(2, partial(_stop_one, tmp_path / "told", source, settings), device="cpu")
     spawn(2, partial(_train, tmp_path / "told", source, settings), device="cpu")
     whole, told = (np.load(tmp_path / name / "0.npz") for name in ("whole", "told"))

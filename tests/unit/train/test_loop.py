@@ -219,7 +219,7 @@ def test_the_state_of_another_training_is_refused(source, tmp_path):
     with pytest.raises(ResourceError, match="has other weights; run with the same settings"):
         fitted(source, tmp_path, n_genes=21, recipe=recipe(steps=10))
     path.write_bytes(b"no state")
-    with pytest.raises(InputError, match="not a readable state of a training .*; remove it"):
+    with pytest.raises(InputError, match=r"not a readable state of a training .*; remove it"):
         fitted(source, tmp_path)
 
 

@@ -1,0 +1,1 @@
+"""The model of `tiny` in the shape of a registered one."""
