@@ -65,6 +65,7 @@ class MemorySource:
                 side_um=torch.tensor(self.side_um[part], dtype=torch.float32),
                 image=torch.tensor(self.image[part]) if needs.image_size else None,
                 genes=torch.tensor(self.counts[part]).float() if needs.genes == "dense" else None,
+                measured=None,
             )
 
 

@@ -16,6 +16,7 @@ REGISTRY = {
     "pca": "mistline.models.pca",
     "image": "mistline.models.image",
     "encoder": "mistline.models.encoder",
+    "gene_encoder": "mistline.models.gene_encoder",
     "fusion": "mistline.models.fusion",
     "spatia": "mistline.models.spatia",
     "peer": "mistline.models.peer",

@@ -129,5 +129,4 @@ def _linear(batch: Batch, values: str) -> NDArray[np.float64]:
     found: NDArray[np.float64] = batch.genes.numpy().astype(np.float64)
     if values == "log":
         found = np.expm1(found)
-    measured = getattr(batch, "measured", None)
-    return found if measured is None else np.where(measured.numpy(), found, 0.0)
+    return found if batch.measured is None else np.where(batch.measured.numpy(), found, 0.0)

@@ -105,10 +105,8 @@ def pooled(x: Tensor, gene: Tensor, whole: bool, unit: bool) -> Tensor:
         whole: whether the first token stands for the cell; else the mean of its genes does, zeros where it has none.
         unit: whether the vector is brought to length 1.
     """
-    if whole:
-        found = x[:, 0]
-    else:
-        found = (x * gene[..., None]).sum(1) / gene.sum(1, keepdim=True).clamp(min=1)
+    mean = (x * gene[..., None]).sum(1) / gene.sum(1, keepdim=True).clamp(min=1)
+    found = x[:, 0] if whole else mean
     return functional.normalize(found, dim=-1) if unit else found
 
 
