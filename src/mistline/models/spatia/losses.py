@@ -110,7 +110,7 @@ class Losses(nn.Module):
             return {}
         hidden, lost = self.terms.token_losses(out.genes, given, out.has_genes)
         found = {"genes_hidden": hidden, "genes_lost": lost}
-        found["genes_query"] = self.terms.query_loss(out.z + self.level[0], table, given.tokens)
+        found["genes_query"] = self.terms.query_loss(out.z + self.level[0], table, asked.of(inputs.cells.genes))
         if not out.around:
             return found
         targets = asked.around(inputs)

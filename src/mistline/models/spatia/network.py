@@ -111,8 +111,7 @@ class Network(nn.Module):
             image = self.image(cells.image, cells.side_um, "cell")
         if use_genes and cells.genes is not None:
             own = collate(cells.genes, self.params.max_len, draw=None)
-            tokens = self.gene_tokens(own)
-            pad = prepended(own.pad)[:, : tokens.shape[1]]
+            tokens, pad = self.gene_tokens(own), prepended(own.pad)
         has = (torch.full((n,), given is not None, device=device) for given in (image, tokens))
         fused: Fused = self.fusion(image, tokens, pad, *has)
         return fused
@@ -137,8 +136,7 @@ class Network(nn.Module):
             panels = Panels(self.panel_genes, self.panel_size)
             own = collate(inputs.cells.genes, self.params.max_len, panels=panels, zeros=self.params.zeros, draw=draw)
             corrupted = corrupt(own, draw)
-            tokens = self.gene_tokens(corrupted.tokens)
-            pad = prepended(corrupted.tokens.pad)[:, : tokens.shape[1]]
+            tokens, pad = self.gene_tokens(corrupted.tokens), prepended(own.pad)
         is_dropping = self.training and image is not None and tokens is not None
         share = self.params.modality_dropout if is_dropping else 0.0
         has_image, has_genes = drop_modalities(n, share, draw, device)
