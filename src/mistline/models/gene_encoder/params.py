@@ -32,7 +32,7 @@ class Params(Section):
         if preset.lower() in ELSEWHERE:
             raise ValueError(ELSEWHERE[preset.lower()])
         if preset not in PRESETS:
-            near = difflib.get_close_matches(preset, list(PRESETS), n=1, cutoff=0.5)
+            near = difflib.get_close_matches(preset.lower(), list(PRESETS), n=1, cutoff=0.5)
             raise ValueError(f"did you mean {near[0]}" if near else f"known are {', '.join(PRESETS)}")
         return preset
 

@@ -96,9 +96,9 @@ def _numbers(params: Params, key: str) -> dict[str, float]:
         else:
             with path.open("rb") as stream:
                 found = _Plain(stream).load()
-    except pickle.UnpicklingError:
+    except _ForeignError:
         raise InputError(path, "it holds more than names and numbers, and is not opened", "save it as JSON") from None
-    except (ValueError, EOFError, KeyError, IndexError, AttributeError) as error:
+    except (pickle.UnpicklingError, ValueError, EOFError, KeyError, IndexError, AttributeError) as error:
         raise InputError(path, f"not a readable {key} ({type(error).__name__})", "copy it again") from None
     if not isinstance(found, dict) or not all(_is_entry(*item) for item in found.items()):
         raise InputError(path, "not a table of names and numbers", f"give the {key} of {params.preset}")
@@ -109,8 +109,12 @@ def _is_entry(name: Any, value: Any) -> bool:
     return isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value)
 
 
+class _ForeignError(pickle.UnpicklingError):
+    """A file asks for more than text and numbers."""
+
+
 class _Plain(pickle.Unpickler):
     """Reads dictionaries of text and numbers; whatever would have to be imported is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"{module}.{name}")
+        raise _ForeignError(f"{module}.{name}")
