@@ -211,8 +211,8 @@ class MistDataset(Dataset[Sample]):
         if group is not None and shuffle:
             plan = Plan(batch_size, shuffle, seed, rank=rank, world=world)
             finer = [scale for scale in self._around if scale != group]
-            numbers = [self._reader.tiles(scale) for scale in (group, finer[0] if finer else group)]
-            return Loader(self, GroupOrder(*map(tile_numbers, numbers), plan, epoch, start), num_workers)
+            whole, cut = (tile_numbers(self._reader.tiles(scale)) for scale in (group, finer[0] if finer else group))
+            return Loader(self, GroupOrder(whole, cut, plan, epoch, start), num_workers)
         length = self.view.run_length(self.manifest) if block == "auto" else block
         plan = Plan(batch_size, shuffle, seed, length, rank, world, even)
         ends = self._reader.stretches() if shuffle and length > 1 else [len(self)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from mistline.core.errors import ConfigError
 
@@ -79,7 +80,7 @@ def found(environment: Mapping[str, str] = os.environ) -> Place:
 
 
 @contextlib.contextmanager
-def joined(place: Place, device: str, store: dist.Store | None = None) -> Iterator[None]:
+def joined(place: Place, device: str, store: TCPStore | None = None) -> Iterator[None]:
     """Be one of the processes: over NCCL between GPUs, over Gloo between CPUs.
 
     Args:
@@ -93,13 +94,12 @@ def joined(place: Place, device: str, store: dist.Store | None = None) -> Iterat
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
-    ranks = {"rank": place.rank, "world_size": place.world}
-    if store is not None:
-        dist.init_process_group(backend, store=store, **ranks)
-    else:
-        address = os.environ.get("MASTER_ADDR", "127.0.0.1")
+    address = None
+    if store is None:
+        host = os.environ.get("MASTER_ADDR", "127.0.0.1")
         port = os.environ.get("MASTER_PORT", str(20_000 + int(os.environ.get("SLURM_JOB_ID", 0)) % 20_000))
-        dist.init_process_group(backend, init_method=f"tcp://{address}:{port}", **ranks)
+        address = f"tcp://{host}:{port}"
+    dist.init_process_group(backend, address, store=store, rank=place.rank, world_size=place.world)
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ import logging
 import math
 import signal
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -26,7 +27,7 @@ from mistline.train.distributed import Team
 from mistline.train.progress import Pace, Sums, add, means, pooled
 from mistline.train.schedule import share
 from mistline.train.signals import heard
-from mistline.train.state import FILE, State, describe
+from mistline.train.state import FILE, Course, State, describe
 from mistline.train.stream import Piece, Stream, validation
 
 logger = logging.getLogger("mistline.train")
@@ -113,7 +114,7 @@ class _Loop:
         self.state.restore_best()
         self.model.net.eval()
 
-    def _resumed(self) -> Any:
+    def _resumed(self) -> Course:
         """Take up the state of an interrupted training, where there is one, in all processes alike."""
         self.state.load(self.path, self.identity)
         course = self.state.course
@@ -134,10 +135,10 @@ class _Loop:
         pace = Pace(self.total, course.step)
         while piece is not None:
             records = self._agree(piece)
-            losses, norms = self._backward(wrapped, piece, records)
+            losses, norm = self._backward(wrapped, piece, records)
             last = course.step + 1 == self.total
             following = None if last else next(pieces, None)  # read while a GPU computes
-            self._change(piece, losses, norms)
+            self._change(piece, losses, norm)
             course.step, course.epoch, course.batch = course.step + 1, piece.epoch, piece.batch
             pace.step(records)
             done = following is None
@@ -172,8 +173,8 @@ class _Loop:
         self.model.net.zero_grad(set_to_none=True)
         for number, batch in enumerate(piece.batches, 1):
             inputs = self.model.prepare(batch, device)
-            wait = isinstance(wrapped, DistributedDataParallel) and number < len(piece.batches)
-            with wrapped.no_sync() if wait else torch.enable_grad():
+            waits = isinstance(wrapped, DistributedDataParallel) and number < len(piece.batches)
+            with wrapped.no_sync() if waits else nullcontext():  # type: ignore[operator]
                 with precision(recipe, device):
                     losses = wrapped(inputs, draw)
                 # Processes' gradients are averaged, not added: hence times their number.

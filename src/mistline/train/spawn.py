@@ -13,7 +13,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from mistline.core import log
 from mistline.core.errors import MistlineError, ResourceError
@@ -41,7 +41,7 @@ def spawn(world: int, work: Work, device: str = "cuda") -> None:
         ResourceError: a process ended without saying why.
     """
     fresh = multiprocessing.get_context("spawn")
-    store = dist.TCPStore(_LOOPBACK, 0, is_master=True, wait_for_workers=False)
+    store = TCPStore(_LOOPBACK, 0, is_master=True, wait_for_workers=False)
     processes: list[BaseProcess] = []
     inboxes: list[Connection] = []
 
@@ -71,7 +71,7 @@ def _run(place: Place, port: int, device: str, work: Work, outbox: Connection) -
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
     own = f"cuda:{place.local}" if device == "cuda" else device
     try:
-        with joined(place, own, dist.TCPStore(_LOOPBACK, port, is_master=False)):
+        with joined(place, own, TCPStore(_LOOPBACK, port, is_master=False)):
             work(place)
     except MistlineError as error:
         outbox.send(error)
