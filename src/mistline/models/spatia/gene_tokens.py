@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +39,10 @@ class SparseGenes:
 
     def to(self, device: torch.device | str) -> SparseGenes:
         """Return it on a device."""
-        return _moved(self, device)
+        moved = {item.name: getattr(self, item.name) for item in fields(self)}
+        return SparseGenes(
+            **{name: of.to(device, non_blocking=True) if isinstance(of, Tensor) else of for name, of in moved.items()}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,6 @@ class Panels:
         ranked = measured.int().argsort(dim=1, descending=True, stable=True)
         return cls(ranked[:, : int(size.max()) if len(size) else 0], size)
 
-    def to(self, device: torch.device | str) -> Panels:
-        """Return them on a device."""
-        return _moved(self, device)
-
 
 @dataclass(frozen=True, slots=True)
 class GeneTokens:
@@ -86,10 +84,6 @@ class GeneTokens:
     masked: Tensor
     pad: Tensor
     depth: Tensor
-
-    def to(self, device: torch.device | str) -> GeneTokens:
-        """Return them on a device."""
-        return _moved(self, device)
 
     def rows(self, rows: Tensor, length: int) -> GeneTokens:
         """Return some cells, and of each the first `length` tokens."""
@@ -165,19 +159,6 @@ def renewed(tokens: GeneTokens, seen: Tensor, depth: Tensor) -> GeneTokens:
     return replace(tokens, value=seen / seen.sum(1, keepdim=True).clamp(min=1), depth=depth)
 
 
-def relocated(given: SparseGenes, place: Tensor) -> tuple[SparseGenes, Tensor]:
-    """Return counts over another vocabulary, and how many of each cell [B] lie outside it.
-
-    Args:
-        given: over a vocabulary of G genes.
-        place: int64 [G] of each gene in the other vocabulary; -1 for none.
-    """
-    index = torch.where(given.index < 0, -1, place[given.index.clamp(min=0)])
-    outside = torch.zeros(len(given.panel), dtype=torch.int64, device=index.device)
-    outside.index_add_(0, given.row, (index < 0).long())
-    return replace(given, index=index), outside
-
-
 def _columns(given: SparseGenes, known: Tensor, max_len: int, draw: torch.Generator | None) -> Tensor:
     """Return int64 [N]: the column of each count; `max_len` for what is left out."""
     if given.longest <= max_len:
@@ -219,10 +200,3 @@ def _zeros(
     fits = ~again & ~found & (size > 0)[:, None]
     wanted = (torch.rand(n_cells, generator=draw, device=device) * (most + 1)).floor()
     return gene, fits & (fits.cumsum(1) <= wanted[:, None])
-
-
-def _moved(item: GeneTokens | SparseGenes | Panels, device: torch.device | str) -> Any:
-    moved = {one.name: getattr(item, one.name) for one in fields(item)}
-    return type(item)(
-        **{name: of.to(device, non_blocking=True) if isinstance(of, Tensor) else of for name, of in moved.items()}
-    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mistline.models.spatia.gene_tokens import GeneTokens, Panels, SparseGenes, collate, relocated, sparse
+from mistline.models.spatia.gene_tokens import GeneTokens, Panels, SparseGenes, collate, sparse
 
 # Three cells over 8 genes; gene 7 is on no panel, genes 5 and 6 only on the second.
 _INDEX = torch.tensor([0, 2, 4, 1, 2, 3, 5])
@@ -111,16 +111,23 @@ def test_the_same_draw_gives_the_same_tokens() -> None:
     assert not torch.equal(one.index, other.index)
 
 
-def test_genes_of_another_vocabulary_are_moved_or_counted() -> None:
+def test_genes_that_the_vocabulary_does_not_have_are_left_out() -> None:
     place = torch.tensor([3, 0, -1, 1, 2, -1, -1, -1])
-    moved, outside = relocated(_given(), place)
-    assert outside.tolist() == [1, 0, 2]
+    moved = sparse(place[_INDEX], _COUNT, _OFFSET, _PANEL)
     tokens = collate(moved, 10, draw=None)
     assert tokens.index[:, :2].tolist() == [[4, 3], [0, 0], [1, 2]]
     assert tokens.depth.tolist() == [7, 0, 11]
     assert tokens.lengths().tolist() == [2, 0, 2]
-    short = collate(moved, 1, draw=None)
-    assert short.index.tolist() == [[4], [0], [2]]
+    assert collate(moved, 1, draw=None).index.tolist() == [[4], [0], [2]]
+    drawn = collate(moved, 1, draw=_draw())
+    assert drawn.lengths().tolist() == [1, 0, 1]
+
+
+def test_counts_of_a_part_of_a_batch() -> None:
+    part = sparse(_INDEX[3:], _COUNT[3:], _OFFSET[2:], _PANEL[2:])
+    assert part.start.tolist() == [0]
+    assert torch.equal(collate(part, 10, draw=None).index, collate(_given(), 10, draw=None).index[2:])
+    assert torch.equal(part.to("cpu").row, part.row)
 
 
 @pytest.mark.parametrize("max_len", [5, 1000])
