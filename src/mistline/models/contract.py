@@ -154,6 +154,9 @@ class Source(Protocol):
     common_genes: tuple[str, ...]
     """Those measured on every slide of the dataset, in the order of `genes`."""
 
+    panels: Mapping[str, NDArray[np.bool_]]
+    """Slide -> bool [G], the genes it measured; of all slides of the dataset."""
+
     channels: tuple[str, ...]
     """The image's channels, by name; none where the slides are tables."""
 

@@ -43,6 +43,7 @@ class DatasetSource:
         genes: see `Source`.
         symbols: see `Source`.
         common_genes: see `Source`.
+        panels: see `Source`.
         channels: see `Source`.
         values: see `Source`.
     """
@@ -67,6 +68,7 @@ class DatasetSource:
         self.genes = cells.genes.gene_ids
         self.symbols = cells.genes.symbols
         self.common_genes = tuple(compress(self.genes, cells.genes.common().tolist()))
+        self.panels = cells.genes.measured
         self.channels = cells.channels
 
     def count(self, scale: str = "cell") -> int:

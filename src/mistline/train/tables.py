@@ -61,6 +61,7 @@ class TableSource:
         genes: see `Source`.
         symbols: see `Source`.
         common_genes: see `Source`.
+        panels: see `Source`.
         channels: red, green and blue where every slide has an image, else none.
         values: see `Source`.
     """
@@ -79,6 +80,7 @@ class TableSource:
         self.genes = table.gene_ids
         self.symbols = table.symbols
         self.common_genes = tuple(compress(self.genes, table.common().tolist()))
+        self.panels = table.measured
         self.channels: tuple[str, ...] = CHANNELS if all(item.images for item in self._slides) else ()
         self.values: Literal["counts", "normalised", "log"] = sealed.content["values"]
 

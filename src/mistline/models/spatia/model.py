@@ -178,8 +178,8 @@ class Model:
         )
 
     def _set_panels(self, source: Source) -> None:
-        """Learn what each slide measured; a source that does not tell is taken to measure its common genes."""
-        panels = getattr(source, "panels", {})
+        """Learn what each slide measured; one that is not known is taken to have measured the common genes."""
+        panels = source.panels
         common = np.isin(np.array(self.genes, dtype=object), np.array(source.common_genes, dtype=object))
         measured = [common, *(np.asarray(panels[slide], dtype=bool) for slide in panels)] if self.genes else [common]
         self._panel = {slide: 1 + number for number, slide in enumerate(panels)} if self.genes else {}

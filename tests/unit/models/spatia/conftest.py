@@ -32,6 +32,7 @@ class SpatialSource:
         self.channels = ("DAPI", "other", "third")[:channels]
         self.genes = tuple(f"g{i:03d}" for i in range(n_genes))
         self.common_genes = self.genes
+        self.panels = {"s": np.ones(n_genes, dtype=bool)}
         self.kind = rng.integers(0, kinds, n)
         rate = 0.3 + 12 * (np.arange(n_genes) % kinds == np.arange(kinds)[:, None])
         self.counts = rng.poisson(rate[self.kind]).astype(np.int64)
