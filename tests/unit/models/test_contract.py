@@ -13,7 +13,8 @@ from mistline.models.contract import Context
 from mistline.train.device import cpu_threads
 from mistline.train.run import train
 
-OWN_TESTS = ("fusion", "encoder", "gene_encoder", "peer", "spatia")  # judged by predictions, or nothing is trained: see their own folders
+# Judged by predictions, or nothing is trained, or trained in many steps: see their own folders.
+OWN_TESTS = ("fusion", "encoder", "gene_encoder", "peer", "spatia")
 EMBEDDERS = [package for name, package in REGISTRY.items() if name not in OWN_TESTS]
 ALL = pytest.mark.parametrize("package", EMBEDDERS)
 
