@@ -15,6 +15,7 @@ from scipy import sparse
 from mistline.config.base import load_section
 from mistline.core.errors import InputError
 from mistline.core.files import atomic_path, read_parquet
+from mistline.core.hashing import hash_file
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
 from mistline.infer.embed import write_blocks
@@ -47,12 +48,14 @@ def run(
 ) -> None:
     """Embed a slide, or write why it could not be."""
     section = load_section(Params, params, f"models.{model}.params")
+    trained = _trained(section)
     given = _read(section, cells, counts)
     state = made.read(status)
     code = code_digest("peer_embed", *modules(section.method))
     settings = section.model_dump(mode="json")
     origin = Origin(model, seed, identity(code, state.lock_sha256, settings, seed), read_manifest(manifest).version)
-    job = Job(section.method, environment, section.settings, derive(seed, "peer") % 2**31, threads, section.max_minutes)
+    options = {**section.settings, **trained}
+    job = Job(section.method, environment, options, derive(seed, "peer") % 2**31, threads, section.max_minutes)
     try:
         if state.reason is not None:
             raise NotRunError(state.reason)
@@ -73,6 +76,19 @@ def run(
         code=code,
         seed=seed,
     )
+
+
+def _trained(section: Params) -> dict[str, str]:
+    """Return where the files of a method that comes trained lie, once they are known to be those meant."""
+    found = {}
+    for key in METHODS[section.method].files:
+        path = Path(getattr(section, key)).absolute()
+        if not path.is_file():
+            raise InputError(path, "no such file", section.how())
+        if hash_file(path) != getattr(section, f"{key}_sha256"):
+            raise InputError(path, f"its sha256 is not {key}_sha256", "copy it again, or correct the hash")
+        found[key] = str(path)
+    return found
 
 
 def _read(section: Params, cells: Path, counts: Path) -> Cells:

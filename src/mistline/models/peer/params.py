@@ -24,6 +24,8 @@ class Method:
         options: its own settings and their values where the configuration says nothing: those of its authors.
         max_cells: of a slide, above which it is not run; None for no such limit.
         why_max: what the limit comes from.
+        files: settings that name the files it needs; nothing is downloaded.
+        how: where they are had.
     """
 
     serves: str
@@ -31,6 +33,8 @@ class Method:
     options: Mapping[str, Option]
     max_cells: int | None = None
     why_max: str = ""
+    files: tuple[str, ...] = ()
+    how: str = ""
 
 
 _DENSE = "it holds matrices of all pairs of cells"
@@ -49,7 +53,19 @@ METHODS = {
         frozenset(["genes", "coordinates"]),
         {"lambda": 0.8, "neighbours": 15, "components": 20},
     ),
+    "cellplm": Method(
+        "embedding",
+        frozenset(["genes"]),
+        {"batch_size": 0},
+        files=("weights", "config"),
+        how="of the folder that the README of github.com/OmicsML/CellPLM links, fetch 20231027_85M.best.ckpt as weights"
+        " and 20231027_85M.config.json as config by hand, and set weights_sha256 and config_sha256 to their sha256",
+    ),
 }
+
+
+_FILES = ("weights", "config")
+_SHA256 = r"^[0-9a-f]{64}$"
 
 
 class Params(Section):
@@ -59,6 +75,10 @@ class Params(Section):
     options: dict[str, Option] = Field(
         default_factory=dict, validate_default=True, description="the method's own settings; see README.md beside this"
     )
+    weights: str | None = Field(None, min_length=1, description="on disk, for a method that comes trained")
+    weights_sha256: str | None = Field(None, pattern=_SHA256, description="of that file")
+    config: str | None = Field(None, min_length=1, description="what its authors published beside the weights (json)")
+    config_sha256: str | None = Field(None, pattern=_SHA256, description="of that file")
     max_minutes: float = Field(600, gt=0, description="for one run of the method; then it counts as not run")
 
     @field_validator("method")
@@ -79,10 +99,31 @@ class Params(Section):
                 raise ValueError(f"options.{name}: {value!r} is not a {wanted}, as {known[name]!r} is")
         return self
 
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Params:
+        method = METHODS[self.method]
+        for key in _FILES:
+            path, sha256 = getattr(self, key), getattr(self, f"{key}_sha256")
+            if (path is None) != (sha256 is None):
+                raise ValueError(f"{key} and {key}_sha256 belong together")
+            if key in method.files and path is None:
+                raise ValueError(f"{self.method} needs {key}, and none is fetched: {method.how}")
+            if key not in method.files and path is not None:
+                raise ValueError(f"{self.method} reads no {key}: leave it out")
+        return self
+
     @property
     def settings(self) -> dict[str, Option]:
         """The method's settings, the authors' where none are given."""
         return {**METHODS[self.method].options, **self.options}
+
+    def files(self) -> tuple[str, ...]:
+        """Return the files that must be there before a run starts."""
+        return tuple(str(getattr(self, key)) for key in METHODS[self.method].files)
+
+    def how(self) -> str:
+        """Say how a file that is not there is had; empty where the method needs none."""
+        return METHODS[self.method].how
 
     def serves(self) -> frozenset[str]:
         """Return what tasks can judge."""
