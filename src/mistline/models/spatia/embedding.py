@@ -11,8 +11,9 @@ rounding does.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ class Passes:
         self._xy_um = np.empty((self._n, 2), dtype=np.float32)
         self._on_disk: dict[str, NDArray[np.float32]] = {}
         self._order = np.empty(0, dtype=np.int64)
+        self._sorted = np.empty(0, dtype=np.int64)
         self._niche_code = np.empty(0, dtype=np.int64)
         self._niche_region = np.empty(0, dtype=np.int64)
         self._niche_place = np.empty((0, 2), dtype=np.float32)
@@ -154,6 +156,8 @@ class Passes:
         self._on_disk.clear()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # another slide's files are beside it
+                self._folder.parent.rmdir()
 
     def cells(self, groups: Iterator[Encoded]) -> None:
         """Write z^c of all cells, and note where they lie."""
@@ -173,6 +177,7 @@ class Passes:
             row += len(ids)
         niche = self._code[self._reading.params.niche]
         self._order = np.lexsort((self._xy_um[:, 1], self._xy_um[:, 0], niche))
+        self._sorted = niche[self._order]
         self._niche_code = np.unique(niche)
 
     def niches(self) -> None:
@@ -200,7 +205,7 @@ class Passes:
 
     def regions(self) -> None:
         """Write z^t of each cell without itself."""
-        starts = np.searchsorted(self._sorted_codes(), self._niche_code)
+        starts = np.searchsorted(self._sorted, self._niche_code)
         ends = np.append(starts[1:], self._n)
         for region in np.unique(self._niche_region):
             number = np.flatnonzero(self._niche_region == region)
@@ -242,17 +247,13 @@ class Passes:
     def _read(self, name: str, rows: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.array(self._on_disk[name][rows])).to(self._device)
 
-    def _sorted_codes(self) -> NDArray[np.int64]:
-        return self._code[self._reading.params.niche][self._order]
-
     def _cells_of(self, tiles: Batch) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
         """Return the numbers of niches, and the cells of each, sorted by place."""
         code = tile_codes(tiles.record_id)
         number = np.searchsorted(self._niche_code, code).clip(max=len(self._niche_code) - 1)
         if not np.array_equal(self._niche_code[number], code):
             raise InputError("the slide", "a niche holds none of its cells", "run cut-tiles and seal-dataset again")
-        ordered = self._sorted_codes()
-        low, high = np.searchsorted(ordered, code), np.searchsorted(ordered, code, side="right")
+        low, high = np.searchsorted(self._sorted, code), np.searchsorted(self._sorted, code, side="right")
         return number, [self._order[first:last] for first, last in zip(low, high, strict=True)]
 
     def _regions_of(self, number: NDArray[np.int64], cells: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -296,8 +297,7 @@ class Passes:
         self._on_disk["whole"][number] = _numpy(whole)
 
     def _on_device(self, layout: Layout) -> Layout:
-        move: Callable[[Tensor], Tensor] = lambda value: value.to(self._device)  # noqa: E731
-        return Layout(*map(move, (layout.niche, layout.offset_um, layout.region, layout.place, layout.has_image)))
+        return Layout(**{item.name: getattr(layout, item.name).to(self._device) for item in fields(Layout)})
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
