@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
+from mistline.core.hashing import hash_file
 from mistline.spots.toy import write_tables
 from mistline.stages import assign_folds, compare, evaluate, peer_embed, peer_environment, peer_predict
 from mistline.store.absent import read_absent
@@ -120,6 +121,23 @@ def test_an_embedding_has_a_row_for_every_cell_in_order(cohort, tmp_path, state,
     assert origin.dataset_version == read_manifest(made["manifest"]).version
     assert np.array_equal(anndata.read_h5ad(made["h5ad"]).X, rows)
     assert sorted(path.name for path in made["embedding"].parent.glob(".*")) == []
+
+
+def test_a_method_that_comes_trained_is_given_its_files_and_no_others(cohort, tmp_path, state, monkeypatch):
+    fake.method(monkeypatch, tmp_path, fake.TRAINED)
+    files = {"weights": tmp_path / "w.ckpt", "config": tmp_path / "c.json"}
+    given = {"method": "cellplm"}
+    for key, path in files.items():
+        path.write_text(key)
+        given |= {key: str(path), f"{key}_sha256": hash_file(path)}
+    made = _embed(cohort, tmp_path, state, params=json.dumps(given))
+    _, rows = read_embedding(made["embedding"])
+    assert (rows == [len("weights"), len("config"), 0]).all()
+    with pytest.raises(InputError, match=r"c\.json: its sha256 is not config_sha256"):
+        _embed(cohort, tmp_path, state, params=json.dumps(given | {"config_sha256": "0" * 64}))
+    files["weights"].unlink()
+    with pytest.raises(InputError, match=r"w\.ckpt: no such file; .*github\.com/OmicsML/CellPLM"):
+        _embed(cohort, tmp_path, state, params=json.dumps(given))
 
 
 def test_other_settings_or_seeds_are_other_weights(cohort, tmp_path, state, monkeypatch):

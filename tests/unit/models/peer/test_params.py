@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mistline.config.base import validate
+from mistline.config.models import ModelRun
 from mistline.core.errors import ConfigError
 from mistline.models.peer.params import METHODS, Params
 from mistline.tasks.peers.run import script
@@ -37,6 +38,9 @@ def test_settings_are_the_authors_where_none_are_given():
         ({"method": "banksy", "options": {"neighbours": 2.5}}, "options.neighbours: 2.5 is not a int, as 15 is"),
         ({"method": "celltypist", "options": {"use_SGD": 1}}, "options.use_SGD: 1 is not a bool, as False is"),
         ({}, "models.x.params.method: this key is required; set it"),
+        ({"method": "cellplm"}, "cellplm needs weights, and none is fetched: of the folder that the README of github"),
+        ({"method": "cellplm", "weights": "w"}, "weights and weights_sha256 belong together"),
+        ({"method": "banksy", "config": "c", "config_sha256": "0" * 64}, "banksy reads no config: leave it out"),
     ],
 )
 def test_wrong_settings_are_one_sentence(values, sentence):
@@ -60,8 +64,18 @@ def test_a_script_never_imports_this_package():
     assert all("mistline" not in script(method).read_text() for method in METHODS)
 
 
-def test_a_run_of_a_peer_resolves():
-    from mistline.config.models import ModelRun
+def test_a_method_that_comes_trained_needs_its_files_before_anything_runs(tmp_path):
+    files = {"weights": tmp_path / "a.ckpt", "config": tmp_path / "a.json"}
+    given = {key: str(path) for key, path in files.items()} | {f"{key}_sha256": "0" * 64 for key in files}
+    run = ModelRun(model="peer", params={"method": "cellplm", **given})
+    with pytest.raises(ConfigError, match=r"a\.ckpt: no such file; .*github\.com/OmicsML/CellPLM"):
+        resolve_models({"x": run})
+    for path in files.values():
+        path.write_text("")
+    found = resolve_models({"x": run})["x"]
+    assert (found.serves, found.reads) == ({"embedding"}, {"genes"})
 
+
+def test_a_run_of_a_peer_resolves():
     found = resolve_models({"x": ModelRun(model="peer", params={"method": "celltypist"})})["x"]
     assert found.serves == {"prediction"}

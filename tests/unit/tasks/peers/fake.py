@@ -24,6 +24,17 @@ totals = np.diff(np.concatenate([[0], np.cumsum(values)])[ends])
 rows = np.column_stack([places, totals])
 np.savez(folder / "result.npz", cell=ids.astype(str)[::-1], embedding=rows[::-1])
 """
+TRAINED = """
+import json, sys
+from pathlib import Path
+import h5py, numpy as np
+folder = Path(sys.argv[1])
+options = json.loads((folder / "job.json").read_text())["options"]
+with h5py.File(folder / "slide.h5ad") as cells:
+    ids = cells["obs/_index"].asstr()[:]
+row = [len(Path(options["weights"]).read_text()), len(Path(options["config"]).read_text()), options["batch_size"]]
+np.savez(folder / "result.npz", cell=ids.astype(str), embedding=np.tile(row, (len(ids), 1)))
+"""
 PREDICT = """
 import sys
 from pathlib import Path
