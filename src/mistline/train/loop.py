@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -127,9 +128,7 @@ class _Loop:
 
     def _steps(self) -> Iterator[Row]:
         course, recipe = self.state.course, self.recipe
-        wrapped: nn.Module = _Step(self.model.net)
-        if self.team.world > 1:
-            wrapped = DistributedDataParallel(wrapped, find_unused_parameters=True, broadcast_buffers=False)
+        wrapped = _shared(_Step(self.model.net), self.team)
         pieces = self.stream.pieces(course.epoch, course.batch)
         piece = next(pieces, None) if course.step < self.total else None
         pace = Pace(self.total, course.step)
@@ -266,9 +265,23 @@ class _Loop:
             self.state.save(self.path, self.identity)
 
 
+def _shared(step: nn.Module, team: Team) -> nn.Module:
+    """Return the step, its gradients averaged over all processes; parameters without any may differ from step to step.
+
+    Buffers are constants or alike in all processes already: nothing of them is sent.
+    """
+    if team.world == 1:
+        return step
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch releases in which it has another name
+        return DistributedDataParallel(step, find_unused_parameters=True, broadcast_buffers=False)
+
+
 def seeded(seed: int, device: str) -> torch.Generator:
     """Return a generator on the device, and seed torch's own, for the draws of one step."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed writes down its caller's stack, each time
+    if device.startswith("cuda"):
+        torch.cuda.manual_seed(seed)
     return torch.Generator(device).manual_seed(seed)
 
 
