@@ -23,7 +23,10 @@ def _one_thread() -> Iterator[None]:
 
 
 class SpatialSource:
-    """See `mistline.models.contract.Source`; a cell's kind shapes its genes and its image."""
+    """See `mistline.models.contract.Source`; a cell's kind shapes its genes and its image.
+
+    With as many kinds as cells, every cell is of its own kind, and its counts are without noise.
+    """
 
     values = "counts"
 
@@ -33,9 +36,13 @@ class SpatialSource:
         self.genes = tuple(f"g{i:03d}" for i in range(n_genes))
         self.common_genes = self.genes
         self.panels = {"s": np.ones(n_genes, dtype=bool)}
-        self.kind = rng.integers(0, kinds, n)
-        rate = 0.3 + 12 * (np.arange(n_genes) % kinds == np.arange(kinds)[:, None])
-        self.counts = rng.poisson(rate[self.kind]).astype(np.int64)
+        if kinds == n:
+            self.kind = np.arange(n)
+            self.counts = 12 * (rng.random((n, n_genes)) < 0.4).astype(np.int64)
+        else:
+            self.kind = rng.integers(0, kinds, n)
+            rate = 0.3 + 12 * (np.arange(n_genes) % kinds == np.arange(kinds)[:, None])
+            self.counts = rng.poisson(rate[self.kind]).astype(np.int64)
         self.xy_um = rng.uniform(0, 200, (n, 2)).astype(np.float32)
         self.ids = [f"c{i:04d}" for i in range(n)]
         self.slide = "s"
@@ -110,9 +117,9 @@ class SpatialSource:
 
     def _image(self, scale: str, rows: np.ndarray, size: int) -> torch.Tensor:
         rng = np.random.default_rng(7)
-        pattern = rng.uniform(0, 255, (N_KINDS + 40, len(self.channels), 4, 4))
-        which = self.kind[rows] if scale == "cell" else N_KINDS + rows % 40
-        wide = np.kron(pattern[which], np.ones((1, 1, size // 4, size // 4)))
+        pattern = rng.uniform(0, 255, (80, len(self.channels), 8, 8))
+        which = self.kind[rows] if scale == "cell" else 40 + rows % 40
+        wide = np.kron(pattern[which], np.ones((1, 1, size // 8, size // 8)))
         return torch.from_numpy(wide.astype(np.uint8))
 
 
