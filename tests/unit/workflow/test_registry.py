@@ -32,7 +32,8 @@ def test_every_registered_name_resolves(room):
     registry = importlib.import_module(f"mistline.{room}").REGISTRY
     assert registry
     if room == "models":
-        needed = {"peer": {"method": "celltypist"}}
+        files = {"weights": __file__, "vocabulary": __file__, "weights_sha256": "0" * 64, "vocabulary_sha256": "0" * 64}
+        needed = {"peer": {"method": "celltypist"}, "gene_encoder": {"preset": "scgpt", **files}}
         runs = {name: ModelRun(model=name, params=needed.get(name, {})) for name in registry}
         assert set(resolve_models(runs)) == set(registry)
     for name in registry if room == "tasks" else ():
