@@ -12,14 +12,17 @@ COURSES = {
     if model in PREDICTORS
     for seed in CONFIG.seeds
 }
-# Maps show the first seed, and the viewer the first protocol of each task.
+# Maps show the first seed, and the viewer the first protocol of each task that has predictions.
 SHOWN_EMBEDDINGS = expand(
     rules.embed.output.embedding, model=EMBEDDERS, seed=CONFIG.seeds[0], slide=SLIDES
 )
 SHOWN_PREDICTIONS = [
-    f"results/predictions/{task}/{run.protocols[0]}/{model}.seed-{CONFIG.seeds[0]}.parquet"
+    f"results/predictions/{task}/{protocol}/{model}.seed-{CONFIG.seeds[0]}.parquet"
     for task, run in CONFIG.tasks.items()
-    for model in TASKS[task].judged(run.protocols[0])
+    for protocol in [p for p in run.protocols if p not in TASKS[task].without_labels][
+        :1
+    ]
+    for model in TASKS[task].judged(protocol)
     if model in PREDICTORS
 ]
 

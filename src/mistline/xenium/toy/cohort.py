@@ -143,7 +143,7 @@ _TASKS = {
     "composition": {"protocols": ["dataset_split"], "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {"protocols": ["spatial_block"], "params": {"label": "domain", "n_blocks": 2}},
-    "expression": {"protocols": ["donor_split"], "params": {"n_genes": 10, "max_cells": 600}},
+    "expression": {"protocols": ["dataset_split"], "params": {"n_genes": 10, "max_cells": 600}},
     "retrieval": {"protocols": ["other_donors"], "params": {"labels": ["cell_type", "domain"]}},
 }
 
