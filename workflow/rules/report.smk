@@ -27,10 +27,6 @@ SHOWN_PREDICTIONS = [
 ]
 
 
-def course_names(wildcards):
-    return " ".join(f"--course-of {shlex.quote(name)}" for name in COURSES.values())
-
-
 rule report:
     input:
         dataset=rules.seal_dataset.output,
@@ -80,7 +76,9 @@ rule report:
         answers=per_file("--answers", "answers"),
         tests=per_file("--tests", "tests"),
         courses=per_file("--course", "courses"),
-        course_names=course_names,
+        course_names=" ".join(
+            f"--course-of {shlex.quote(name)}" for name in COURSES.values()
+        ),
         shown=per_file("--embedding", "shown"),
         predictions=per_file("--predictions", "predictions"),
         section=section("report"),
