@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 
-.PHONY: help setup toy test lint unit workflow e2e slurm lock clean
+.PHONY: help setup toy test lint unit workflow e2e slurm lock peers-lock clean
 
 help:
 	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
 	@echo "make test   static checks, unit, workflow, end-to-end and cluster tests"
 	@echo "make lint | unit | workflow | e2e | slurm    one part of the tests"
 	@echo "make lock   renew envs/requirements.lock"
+	@echo "make peers-lock    renew envs/peers/*.lock: the environments of published methods"
 
 setup: $(STAMP)
 
@@ -51,6 +52,12 @@ slurm: setup
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --quiet --output-file envs/requirements.lock
+
+# A method's own requirements are envs/peers/<method>.in; its environment is made by the rule peer_environment.
+peers-lock: setup
+	for file in envs/peers/*.in; do \
+		$(BIN)/uv pip compile $$file --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --output-file $${file%.in}.lock || exit 1; \
+	done
 
 clean:
 	rm -rf toy .venv

@@ -5,12 +5,23 @@ min_version("9.13")
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/dataset.smk"
-include: "workflow/rules/histology.smk"
+
+
+if CONFIG.kind == "tables":
+
+    include: "workflow/rules/tables.smk"
+
+else:
+
+    include: "workflow/rules/dataset.smk"
+    include: "workflow/rules/histology.smk"
+    include: "workflow/rules/viewer.smk"
+
+
 include: "workflow/rules/models.smk"
+include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
-include: "workflow/rules/viewer.smk"
 
 
 localrules:
@@ -21,6 +32,7 @@ localrules:
     embeddings,
     evaluation,
     viewer,
+    peer_environment,
 
 
 rule all:
@@ -29,7 +41,7 @@ rule all:
         rules.report.output.page,
         rules.report.output.tables,
         rules.report.output.figures,
-        expand(rules.export_viewer.output, slide=SLIDES),
+        VIEWER,
 
 
 rule check:
@@ -44,19 +56,24 @@ rule dataset:
 
 rule models:
     input:
-        expand(rules.train.output.weights, model=CONFIG.models, seed=CONFIG.seeds),
+        expand(
+            rules.train.output.weights,
+            model=TRAINED,
+            seed=CONFIG.seeds,
+        ),
 
 
 rule embeddings:
     input:
-        expand(rules.embed.output, model=CONFIG.models, seed=CONFIG.seeds, slide=SLIDES),
+        expand(rules.embed.output, model=EMBEDDERS, seed=CONFIG.seeds, slide=SLIDES),
 
 
 rule evaluation:
     input:
         SCORES,
+        COMPARISONS,
 
 
 rule viewer:
     input:
-        expand(rules.export_viewer.output, slide=SLIDES),
+        VIEWER,

@@ -17,7 +17,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).res
 
 from tests.benchmarks.bench import Bench, Gate  # noqa: E402  (a script finds the repository first)
 
-PARTS = {"dataset": ("projection", "whole", "crops", "export", "loader", "metacells")}
+PARTS = {
+    "dataset": ("projection", "whole", "crops", "export", "loader", "metacells"),
+    "evaluation": ("fusion", "tasks"),
+    "report": ("report",),
+}
 _PACKAGES = ("numpy", "tifffile", "imagecodecs", "zarr", "lmdb", "opencv-python-headless", "scikit-learn", "torch")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from scipy import sparse
 
 from mistline.core.files import write_parquet
 from mistline.store.embeddings import EmbeddingWriter, Origin
-from mistline.tasks.files import FileInputs, SlideFiles
+from mistline.tasks.files import FileInputs, SlideFiles, Subject
 
 N_TYPES = 4
 N_GENES = 12
@@ -25,6 +25,7 @@ class MemorySource:
     """Cells of planted types: each type has its own genes and its own size and brightness of nucleus."""
 
     channels = ("DAPI",)
+    values = "counts"
 
     def __init__(self, n: int = 120, n_genes: int = 20, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
@@ -81,7 +82,7 @@ class Cohort:
         folder.mkdir(parents=True)
         ids = [f"{slide}-{i}" for i in range(n)]
         item = SlideFiles(
-            slide, donor, *(folder / name for name in ("e.parquet", "cells.parquet", "counts.h5ad", "s.parquet"))
+            slide, donor, *(folder / name for name in ("cells.parquet", "counts.h5ad", "s.parquet", "e.parquet"))
         )
         xy_um = rng.uniform(0, 500, (n, 2))
         table = pd.DataFrame({"cell_id": ids, "x_um": xy_um[:, 0], "y_um": xy_um[:, 1]})
@@ -106,7 +107,10 @@ class Cohort:
             writer.put(ids, points)
 
     def inputs(self, version: str = "v1") -> FileInputs:
-        return FileInputs(self.slides, "good", 0, version)
+        return FileInputs(self.slides, Subject("good", 0, version))
+
+    def controls(self, version: str = "v1") -> FileInputs:
+        return FileInputs([replace(item, embedding=None) for item in self.slides], Subject(None, 0, version))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from mistline.config.load import load_config
 from mistline.core.errors import MistlineError
 from mistline.workflow.digest import code_digest
 from mistline.workflow.memory import memory_mb
-from mistline.workflow.registry import resolve_models, resolve_tasks
+from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
 
 # A bare `configfile:` would merge the user's slides into every --configfile run.
 if not workflow.configfiles:
@@ -26,16 +26,23 @@ if not workflow.configfiles:
 
 try:
     CONFIG = load_config(config, root=ROOT)
-    MODELS = resolve_models(CONFIG.models)
-    TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides)
+    MODELS = resolve_models(CONFIG.models, CONFIG.has_images)
+    TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
+    SHOWN_RUNS = shown_runs(CONFIG.viewer, CONFIG.seeds, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
 
 SLIDE = {slide.slide: slide for slide in CONFIG.active_slides}
 SLIDES = list(SLIDE)
+EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
+PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
+PEERS = [name for name in MODELS if CONFIG.models[name].model == "peer"]
+OURS = [name for name in MODELS if name not in PEERS]
+TRAINED = [name for name in EMBEDDERS if name in OURS]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
+PATCH_SLIDES = [name for name, slide in SLIDE.items() if slide.image]
 
 # Where environment.post-deploy.sh finds the lock.
 os.environ.update(MISTLINE_ROOT=str(ROOT))
@@ -51,10 +58,11 @@ shell.prefix(PREFIX)
 wildcard_constraints:
     slide="|".join(map(re.escape, SLIDES)),
     scale="|".join(GRID_SCALES),
-    model="|".join(map(re.escape, CONFIG.models)),
+    model="|".join(map(re.escape, [*CONFIG.models, "controls"])),
     task="|".join(CONFIG.tasks) or "none",
-    protocol="[a-z_]+",
+    protocol="[a-z0-9_]+",
     seed="[0-9]+",
+    method="[a-z0-9_]+",
 
 
 # Params are functions of the wildcards: a plain string that holds {word} would be taken for a wildcard.
@@ -73,6 +81,13 @@ def dataset_sections(wildcards):
     return json.dumps(CONFIG.model_dump(mode="json", include=kept))
 
 
+def table_sections(wildcards):
+    kept = {"seed", "cells", "splits"} | (
+        {"patches", "shards"} if PATCH_SLIDES else set()
+    )
+    return json.dumps(CONFIG.model_dump(mode="json", include=kept))
+
+
 def model_name(wildcards):
     return CONFIG.models[wildcards.model].model
 
@@ -85,16 +100,119 @@ def model_code(stage):
     return lambda wildcards: code_digest(stage, *MODELS[wildcards.model].modules)
 
 
+def one_of(names):
+    """Constrain a wildcard to some names; nothing matches none of them."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def peer_method(wildcards):
+    return MODELS[wildcards.model].params.method
+
+
+def peer_lock(wildcards):
+    return str(ROOT / "envs/peers" / f"{wildcards.method}.lock")
+
+
+def peer_files(wildcards):
+    """The environment of a published method, and whether it could be made."""
+    method = peer_method(wildcards)
+    return {
+        name: path.format(method=method)
+        for name, path in rules.peer_environment.output.items()
+    }
+
+
+def peer_code(stage):
+    return lambda wildcards: code_digest(
+        stage, f"mistline.tasks.peers.run_{peer_method(wildcards)}"
+    )
+
+
+def built_on(wildcards):
+    """Embeddings of the runs that a predictor builds on, run after run, where it names some."""
+    runs = MODELS[wildcards.model].upstream
+    if not runs:
+        return {}
+    files = rules.embed.output.embedding
+    return {"embeddings": expand(files, model=runs, seed=wildcards.seed, slide=SLIDES)}
+
+
+def built_on_options(wildcards, input):
+    return " ".join(
+        f"--embedding {shlex.quote(path)}" for path in input.get("embeddings", [])
+    )
+
+
+def task_label(wildcards):
+    return TASKS[wildcards.task].params.label
+
+
 def task_section(wildcards):
     return json.dumps(CONFIG.tasks[wildcards.task].params)
 
 
-def task_code(wildcards):
-    return code_digest("evaluate", *TASKS[wildcards.task].modules)
+def task_code(stage):
+    return lambda wildcards: code_digest(stage, *TASKS[wildcards.task].modules)
+
+
+def judged(wildcards):
+    """What a score is made from: embeddings of every slide or predictions, and the task's own folds."""
+    found = {}
+    if wildcards.model in EMBEDDERS:
+        found["embeddings"] = expand(
+            rules.embed.output.embedding, slide=SLIDES, **wildcards
+        )
+    if wildcards.model in PREDICTORS:
+        found["predictions"] = expand(rules.predict.output.predictions, **wildcards)
+    if TASKS[wildcards.task].has_folds:
+        found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
+    return found
+
+
+def judged_options(wildcards, input):
+    """The same as options."""
+    options = {
+        "embeddings": "--embedding",
+        "predictions": "--predictions",
+        "folds": "--folds",
+    }
+    words = [
+        f"{option} {shlex.quote(path)}"
+        for name, option in options.items()
+        for path in input.get(name, [])
+    ]
+    return " ".join(words)
+
+
+def scores_of(task, protocol):
+    """The rows of one table: every model with every seed, and the controls once."""
+    folder = f"results/evaluation/{task}/{protocol}"
+    names = [
+        f"{model}.seed-{seed}"
+        for model in TASKS[task].judged(protocol)
+        for seed in CONFIG.seeds
+    ]
+    return [
+        f"{folder}/{name}.json" for name in [*names, f"controls.seed-{CONFIG.seed}"]
+    ]
+
+
+def rows_of_table(wildcards):
+    return scores_of(wildcards.task, wildcards.protocol)
 
 
 def slide_field(name):
     return lambda wildcards: str(getattr(SLIDE[wildcards.slide], name))
+
+
+def slide_option(option, name):
+    """An option that is given only where the sheet says something."""
+
+    def ask(wildcards):
+        value = getattr(SLIDE[wildcards.slide], name)
+        return "" if value is None else f"{option} {shlex.quote(str(value))}"
+
+    return ask
 
 
 def slide_file(name):
@@ -103,6 +221,8 @@ def slide_file(name):
 
 def he_files(wildcards):
     """Everything that histology.smk makes of the slides with an H&E; nothing where there is none."""
+    if not HE_SLIDES:
+        return []
     return expand(rules.register_he.output, slide=HE_SLIDES) + expand(
         rules.cut_he.output, slide=HE_SLIDES, scale=SCALES
     )
@@ -119,7 +239,7 @@ def labels_option(wildcards, input):
 def shown_embeddings(wildcards):
     return [
         f"results/embeddings/{model}/seed-{seed}/{wildcards.slide}.parquet"
-        for model, seed in CONFIG.shown_runs
+        for model, seed in SHOWN_RUNS
     ]
 
 
@@ -162,6 +282,7 @@ def slides_json(wildcards):
         [
             {field: getattr(slide, field) for field in fields}
             | ({"he": True} if slide.he_image else {})
+            | ({"image": True} if slide.image else {})
             for slide in SLIDE.values()
         ]
     )

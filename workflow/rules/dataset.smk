@@ -144,37 +144,7 @@ rule cut_tiles:
         " --params {params.section:q} --scales {params.scales:q} --threads {threads} &> {log}"
 
 
-rule make_splits:
-    input:
-        cells=expand(rules.read_cells.output.cells, slide=SLIDES),
-        bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
-    output:
-        splits=expand("results/dataset/splits/{slide}.parquet", slide=SLIDES),
-        summary="results/dataset/splits.json",
-    log:
-        "results/logs/make_splits.log",
-    benchmark:
-        "results/benchmarks/make_splits.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=memory("make_splits"),
-        runtime=60,
-    params:
-        slides=per_slide("--slide", "slide"),
-        donors=per_slide("--donor", "donor"),
-        tissues=per_slide("--tissue", "tissue"),
-        cells=per_file("--cells", "cells"),
-        bundles=per_file("--bundle-report", "bundles"),
-        splits=per_output("--splits", "splits"),
-        section=section("splits"),
-        scales=section("scales"),
-        seed=CONFIG.seed,
-        code=code("make_splits"),
-    shell:
-        "python -m mistline make-splits {params.slides} {params.donors} {params.tissues} {params.cells}"
-        " {params.bundles} {params.splits} --summary {output.summary} --params {params.section:q}"
-        " --scales {params.scales:q} --seed {params.seed} &> {log}"
+include: "splits.smk"
 
 
 rule fit_metacells:
@@ -265,3 +235,8 @@ rule seal_dataset:
         "python -m mistline seal-dataset --root results --slides-json {params.slides:q}"
         " --manifest {output.manifest} --genes {output.genes} --card {output.card}"
         " --scales {params.scales:q} --params {params.sections:q} &> {log}"
+
+
+# What the report shows of a cohort of bundles and not of tables.
+IMAGES = expand(rules.project_image.output, slide=SLIDES)
+METACELLS_QUALITY = [rules.fit_metacells.output.quality]

@@ -15,6 +15,8 @@ rule train:
         "results/logs/train/{model}.seed-{seed}.log",
     benchmark:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(TRAINED),
     conda:
         "../../envs/environment.yaml"
     threads: 8
@@ -46,6 +48,8 @@ rule embed:
         "results/logs/embed/{model}.seed-{seed}.{slide}.log",
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
+    wildcard_constraints:
+        model=one_of(TRAINED),
     conda:
         "../../envs/environment.yaml"
     threads: 4
@@ -59,3 +63,44 @@ rule embed:
         "python -m mistline embed --dataset {input.manifest} --model-config {input.config}"
         " --slide {wildcards.slide} --embedding {output.embedding} --h5ad {output.h5ad}"
         " --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"
+
+
+rule predict:
+    input:
+        unpack(built_on),
+        manifest=rules.seal_dataset.output.manifest,
+        cells=expand(rules.read_cells.output.cells, slide=SLIDES),
+        counts=expand(rules.read_cells.output.counts, slide=SLIDES),
+        folds="results/folds/{task}/{protocol}.parquet",
+    output:
+        predictions="results/predictions/{task}/{protocol}/{model}.seed-{seed}.parquet",
+        metrics="results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl",
+    log:
+        "results/logs/predict/{task}.{protocol}.{model}.seed-{seed}.log",
+    benchmark:
+        "results/benchmarks/predict/{task}.{protocol}.{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of([name for name in PREDICTORS if name in OURS]),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=memory("predict"),
+        runtime=720,
+    params:
+        name=model_name,
+        slides=per_slide("--slide", "slide"),
+        donors=per_slide("--donor", "donor"),
+        cells=per_file("--cells", "cells"),
+        counts=per_file("--counts", "counts"),
+        embeddings=built_on_options,
+        label=task_label,
+        section=model_section,
+        code=model_code("predict"),
+    shell:
+        "python -m mistline predict --task {wildcards.task} --protocol {wildcards.protocol} --label {params.label:q}"
+        " --model {wildcards.model} --registry-name {params.name} --seed {wildcards.seed} {params.slides}"
+        " {params.donors} {params.cells} {params.counts} {params.embeddings} --folds {input.folds}"
+        " --manifest {input.manifest} --predictions {output.predictions} --metrics {output.metrics}"
+        " --params {params.section:q} --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"

@@ -1,28 +1,64 @@
 # One page that shows the dataset and every result.
 
+# Of every training that goes in steps, what it is of: model/seed, or model/seed/task/protocol.
+COURSES = {
+    f"results/models/{model}/seed-{seed}/metrics.jsonl": f"{model}/{seed}"
+    for model in TRAINED
+    for seed in CONFIG.seeds
+} | {
+    f"results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl": f"{model}/{seed}/{task}/{protocol}"
+    for task, protocol in TABLES
+    for model in TASKS[task].judged(protocol)
+    if model in PREDICTORS
+    for seed in CONFIG.seeds
+}
+# Maps show the first seed, and the viewer the first protocol of each task that has predictions.
+SHOWN_EMBEDDINGS = expand(
+    rules.embed.output.embedding, model=EMBEDDERS, seed=CONFIG.seeds[0], slide=SLIDES
+)
+SHOWN_PREDICTIONS = [
+    f"results/predictions/{task}/{protocol}/{model}.seed-{CONFIG.seeds[0]}.parquet"
+    for task, run in CONFIG.tasks.items()
+    for protocol in [p for p in run.protocols if p not in TASKS[task].without_labels][
+        :1
+    ]
+    for model in TASKS[task].judged(protocol)
+    if model in PREDICTORS
+]
+
 
 rule report:
     input:
         dataset=rules.seal_dataset.output,
         splits=rules.make_splits.output.summary,
-        quality=rules.fit_metacells.output.quality,
+        quality=METACELLS_QUALITY,
         bundles=expand(rules.check_bundle.output.report, slide=SLIDES),
-        images=expand(rules.project_image.output, slide=SLIDES),
+        images=IMAGES,
         he=he_files,
         embeddings=expand(
             rules.embed.output.embedding,
-            model=CONFIG.models,
+            model=EMBEDDERS,
             seed=CONFIG.seeds,
             slide=SLIDES,
         ),
         scores=SCORES,
+        answers=[path.replace(".json", ".parquet") for path in SCORES],
+        tests=COMPARISONS,
+        courses=list(COURSES),
+        shown=SHOWN_EMBEDDINGS,
+        predictions=SHOWN_PREDICTIONS,
     output:
         page=report(
             "results/report/index.html",
             caption="../report/index.rst",
             category="Report",
         ),
-        tables=directory("results/report/tables"),
+        tables=report(
+            directory("results/report/tables"),
+            patterns=["{name}.csv"],
+            caption="../report/table.rst",
+            category="Tables",
+        ),
         figures=directory("results/report/figures"),
     log:
         "results/logs/report.log",
@@ -35,14 +71,24 @@ rule report:
         runtime=60,
     params:
         slides=slides_json,
+        quality=per_file("--metacells-quality", "quality"),
         scores=per_file("--scores", "scores"),
+        answers=per_file("--answers", "answers"),
+        tests=per_file("--tests", "tests"),
+        courses=per_file("--course", "courses"),
+        course_names=" ".join(
+            f"--course-of {shlex.quote(name)}" for name in COURSES.values()
+        ),
+        shown=per_file("--embedding", "shown"),
+        predictions=per_file("--predictions", "predictions"),
         section=section("report"),
         scales=section("scales"),
         seed=CONFIG.seed,
         code=code("report"),
     shell:
         "python -m mistline report --root results --benchmarks results/benchmarks --manifest {input.dataset[0]}"
-        " --splits-summary {input.splits} --metacells-quality {input.quality}"
-        " --slides-json {params.slides:q} {params.scores} --page {output.page}"
+        " --splits-summary {input.splits} {params.quality}"
+        " --slides-json {params.slides:q} {params.scores} {params.answers} {params.tests} {params.courses}"
+        " {params.course_names} {params.shown} {params.predictions} --page {output.page}"
         " --tables {output.tables} --figures {output.figures} --params {params.section:q}"
         " --scales {params.scales:q} --seed {params.seed} &> {log}"

@@ -39,3 +39,6 @@ rule export_viewer:
         " --cells {input.cells} --counts {input.counts} --splits {input.splits} --metacells {input.metacells}"
         " {params.embeddings} {params.he} --store {output.store} --groups {output.groups}"
         " --params {params.section:q} --seed {params.seed} --threads {threads} &> {log}"
+
+
+VIEWER = expand(rules.export_viewer.output, slide=SLIDES)

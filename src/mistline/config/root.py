@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Literal
+
 from pydantic import Field, model_validator
 
 from mistline.config.base import Section
@@ -10,6 +13,7 @@ from mistline.config.crops import Crops
 from mistline.config.image import Image
 from mistline.config.metacells import Metacells
 from mistline.config.models import ModelRun
+from mistline.config.patches import Patches
 from mistline.config.report import Report
 from mistline.config.scales import DEFAULT_SCALES, Scale
 from mistline.config.shards import Shards
@@ -19,6 +23,7 @@ from mistline.config.tasks import TaskRun
 from mistline.config.viewer import Viewer
 
 DEFAULT_MODELS = {"pca": ModelRun(model="pca"), "image": ModelRun(model="image")}
+DEFAULT_TABLE_MODELS = {"pca": {"model": "pca"}}  # tables have no images
 
 
 class Config(Section):
@@ -31,6 +36,7 @@ class Config(Section):
     image: Image = Field(default_factory=Image)
     cells: Cells = Field(default_factory=Cells)
     crops: Crops = Field(default_factory=Crops)
+    patches: Patches = Field(default_factory=Patches)
     shards: Shards = Field(default_factory=Shards)
     scales: tuple[Scale, ...] = Field(DEFAULT_SCALES, min_length=1)
     splits: Splits = Field(default_factory=Splits)
@@ -42,6 +48,14 @@ class Config(Section):
     report: Report = Field(default_factory=Report)
     viewer: Viewer = Field(default_factory=Viewer)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _models_of_tables(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "models" in values or not isinstance(values.get("slides"), list | tuple):
+            return values
+        is_table = any(isinstance(slide, Mapping) and slide.get("table") for slide in values["slides"])
+        return {**values, "models": DEFAULT_TABLE_MODELS} if is_table else values
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Config:
         names = [slide.slide for slide in self.slides]
@@ -51,6 +65,19 @@ class Config(Section):
         unknown = sorted(set(self.only) - set(names))
         if unknown:
             raise ValueError(f"only: names slides that are not in the sheet: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _slides_are_of_one_kind(self) -> Config:
+        tables = [slide for slide in self.active_slides if slide.table]
+        if 0 < len(tables) < len(self.active_slides):
+            other = next(slide for slide in self.active_slides if not slide.table)
+            pair = f"{tables[0].slide} is a table and {other.slide} a bundle"
+            raise ValueError(f"slides: {pair}; run them apart, with only: for example")
+        values = {slide.values: slide.slide for slide in tables}
+        if len(values) > 1:
+            told = " and ".join(f"{slide} {kind}" for kind, slide in values.items())
+            raise ValueError(f"slides: values differ ({told}); give all tables of a run with the same kind of values")
         return self
 
     @model_validator(mode="after")
@@ -78,16 +105,19 @@ class Config(Section):
         return self
 
     @property
-    def shown_runs(self) -> tuple[tuple[str, int], ...]:
-        """(model, seed) of every embedding that viewers get."""
-        models = self.models if self.viewer.models is None else self.viewer.models
-        seeds = self.seeds[:1] if self.viewer.seeds is None else self.viewer.seeds
-        return tuple((model, seed) for model in models for seed in seeds)
-
-    @property
     def active_slides(self) -> tuple[Slide, ...]:
         """The slides of this run, in the sheet's order."""
         return tuple(slide for slide in self.slides if not self.only or slide.slide in self.only)
+
+    @property
+    def kind(self) -> Literal["xenium", "tables"]:
+        """What the slides of this run are: Xenium bundles, or tables of cells or spots."""
+        return "tables" if any(slide.table for slide in self.active_slides) else "xenium"
+
+    @property
+    def has_images(self) -> bool:
+        """Whether every slide of this run has images that models can read."""
+        return self.kind == "xenium" or all(slide.image for slide in self.active_slides)
 
     @property
     def grid_scales(self) -> tuple[Scale, ...]:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from mistline.config.base import Section
 
+Values = Literal["counts", "normalised", "log"]
+
 
 class Slide(Section):
-    """A Xenium run and what is known of it. Paths are relative to the working directory."""
+    """A Xenium run, or a table of cells or spots, and what is known of it.
+
+    Paths are relative to the working directory.
+    """
 
     slide: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="unique name; becomes a folder's name")
-    bundle: str = Field(min_length=1, description="the unzipped output bundle of the Xenium run")
+    bundle: str | None = Field(None, min_length=1, description="the unzipped output bundle of the Xenium run")
+    table: str | None = Field(None, min_length=1, description="instead of a bundle: an h5ad, or a Visium folder")
+    um_per_unit: float | None = Field(
+        None, gt=0, description="table: micrometres of one unit of its coordinates; a Visium array tells it itself"
+    )
+    values: Values = Field("counts", description="table: what X holds; log is log1p of normalised")
+    image: str | None = Field(
+        None, min_length=1, description="table: H&E its coordinates lie on (8-bit RGB as TIFF, JPEG or PNG)"
+    )
+    image_um_per_px: float | None = Field(
+        None, gt=0, description="table: micrometres a pixel of image; absent: one unit of the coordinates is a pixel"
+    )
     donor: str = Field(min_length=1, description="whose tissue it is; splits keep a donor on one side")
     tissue: str = Field(min_length=1, description="organ, such as breast")
     disease: str = Field(min_length=1, description="diagnosis, or healthy")
@@ -32,8 +50,29 @@ class Slide(Section):
     notes: str | None = Field(None, description="anything a reader should know")
 
     @model_validator(mode="after")
+    def _one_source(self) -> Slide:
+        if self.bundle is None and self.table is None:
+            raise ValueError("give bundle (a Xenium run) or table (an h5ad or a Visium folder)")
+        if self.bundle is not None and self.table is not None:
+            raise ValueError("bundle and table are both given: a slide is one of them")
+        if self.bundle is not None and (self.um_per_unit is not None or self.values != "counts"):
+            key = "values" if self.um_per_unit is None else "um_per_unit"
+            raise ValueError(f"{key} belongs to a slide given as table")
+        return self
+
+    @model_validator(mode="after")
+    def _image_is_of_a_table(self) -> Slide:
+        if self.image is not None and self.table is None:
+            raise ValueError(f"slide {self.slide} has image without table: a bundle has images of its own")
+        if self.image_um_per_px is not None and self.image is None:
+            raise ValueError(f"slide {self.slide} has image_um_per_px without image")
+        return self
+
+    @model_validator(mode="after")
     def _he_is_whole(self) -> Slide:
         if (self.he_image is None) != (self.he_alignment is None):
             given, absent = ("he_image", "he_alignment") if self.he_image else ("he_alignment", "he_image")
             raise ValueError(f"slide {self.slide} has {given} without {absent}: they belong together")
+        if self.table is not None and self.he_image is not None:
+            raise ValueError(f"slide {self.slide} has he_image beside table: an H&E belongs to a bundle")
         return self

@@ -13,4 +13,7 @@ class TaskRun(Section):
     """One table of the report."""
 
     protocols: tuple[str, ...] = Field(min_length=1, description="ways of judging; each is a table of its own")
+    models: tuple[str, ...] = Field(
+        (), description="names under `models` to judge; empty means all that can serve the task"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="the task's own settings; checked by its Params")

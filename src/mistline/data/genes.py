@@ -43,6 +43,8 @@ def read_genes(path: Path, slides: list[str]) -> GeneTable:
         slides: all slides of the dataset.
     """
     table = pq.read_table(path)
+    if not len(table):  # tables of positions only
+        return GeneTable((), (), {slide: np.zeros(0, dtype=bool) for slide in slides})
     lists = table["slides"].combine_chunks()
     gene = np.repeat(np.arange(len(table)), lists.value_lengths().to_numpy())
     names = lists.flatten().dictionary_encode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mistline.core.errors import ConfigError
+from mistline.core.errors import ConfigError, InputError
 from mistline.data.staging import Stored
 from mistline.data.tables import SPLITS
 from mistline.store.manifest import Manifest
@@ -90,7 +90,13 @@ def check(manifest: Manifest, view: View) -> None:
 
     Raises:
         ConfigError: names the argument and the nearest known value.
+        InputError: a dataset of tables.
     """
+    if manifest.kind != "xenium":
+        patches = any("patches" in entry for entry in manifest.slides.values())
+        held = "patches, but no" if patches else "no"
+        what = f"a dataset of {manifest.kind}, which has {held} records with images and genes"
+        raise InputError(manifest.path, what, "open the slides' files instead, as the dataset card shows")
     _check_known("scale", [view.scale], list(manifest.scales))
     _check_known("slides", view.slides or (), list(manifest.slides))
     _check_known("split", () if view.split is None else [view.split], list(SPLITS))

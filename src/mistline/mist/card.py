@@ -9,6 +9,14 @@ from typing import Any
 
 from mistline.mist.splits import SPLITS
 
+HOW_DIVIDED = {
+    "donor": "Whole donors: no donor has cells on two sides.",
+    "spatial": "Contiguous blocks of each slide, with a gap of at least one largest tile between the sides. Donors "
+    "are on several sides: results say how well a model generalises in place, not to a new person.",
+    "random": "Cells drawn at random, as there are few donors and no coordinates to divide by: neighbours, donors and "
+    "near copies of a cell are on several sides, so results say little about anything new.",
+}
+
 _HOW_TO_OPEN = """```python
 from mistline.data import open_dataset
 
@@ -24,6 +32,29 @@ _LIMITS = """- A gene that a slide's panel lacks was not measured there; it is n
 - Images are 8-bit: intensities are clipped to a window per slide and channel (image.json) and not comparable in
   absolute terms between slides.
 - Meta-cells were fitted on training cells only; what they keep of expression on held-out cells is below."""
+
+_HOW_TO_OPEN_TABLES = """```python
+import anndata
+import pandas as pd
+
+counts = anndata.read_h5ad("results/slides/SLIDE/counts.h5ad")  # uns["values"]: counts, normalised or log
+cells = pd.read_parquet("results/slides/SLIDE/cells.parquet")  # x_um, y_um and label_<column>, in the same order
+splits = pd.read_parquet("results/dataset/splits/SLIDE.parquet")
+```"""
+
+_HOW_TO_OPEN_PATCHES = """The patches, in the same order:
+
+```python
+from pathlib import Path
+from mistline.store.reader import ShardReader
+
+patches = ShardReader(Path("results/slides/SLIDE/shards/cell"))  # patches[row].image: uint8 [3, S, S]
+index = pd.read_parquet("results/slides/SLIDE/shards/cell.parquet")  # where they lie, and their mean colours
+```"""
+
+_TABLE_LIMITS = """- A gene that a slide's table lacks was not measured there; it is not a zero.
+- What a row is (a cell, a spot of some cells) and how it was segmented is the table's maker's choice.
+- Values are as given: nothing was normalised here, and nothing undone."""
 
 _LICENCE = """The dataset inherits the licence of the bundles it was made from. 10x Genomics publishes most of its
 public Xenium data under CC BY 4.0 (attribution required): check your source, slide by slide, before you share this."""
@@ -86,6 +117,58 @@ def write_card(
     return "\n\n".join(parts) + "\n"
 
 
+def write_table_card(content: Mapping[str, Any], version: str, splits: Mapping[str, Any]) -> str:
+    """Return the card of a dataset of tables.
+
+    Args:
+        content: of the manifest.
+        version: of the dataset.
+        splits: contents of splits.json.
+    """
+    slides = content["slides"]
+    cells = content["scales"][0]
+    keys = ("slide", "donor", "tissue", "disease", "kind", "n_genes", "cells")
+    parts = [
+        "# Dataset card",
+        f"Version `{version}`. {len(slides)} slides, {len({slide['donor'] for slide in slides})} donors, "
+        f"{cells['records']:,} cells or spots; values: {content['values']}; {_images(slides)}.",
+        "Made by mistline from tables (h5ad files, Visium folders): the same cells in the same order in every file of "
+        "a slide, under one key `slide/cell_id`.",
+        "## Open it",
+        _HOW_TO_OPEN_TABLES,
+        *([_HOW_TO_OPEN_PATCHES] if any("patches" in slide for slide in slides) else []),
+        "## Cells",
+        _table((*keys, "coordinates"), ([*(slide[key] for key in keys), _coordinates(slide)] for slide in slides)),
+        "## Cells left out",
+        f"{cells['read']:,} cells were read, {cells['records']:,} kept. An excluded cell is in no file.",
+        _table(("reason", "cells"), sorted(cells["excluded"].items())),
+        "## Splits",
+        *_split_parts(slides, splits),
+        "## Limits",
+        _TABLE_LIMITS,
+        "## Licence",
+        "The dataset inherits the licence of the tables it was made from: check your source, slide by slide, before "
+        "you share this.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _images(slides: Sequence[Mapping[str, Any]]) -> str:
+    found = [slide["patches"] for slide in slides if "patches" in slide]
+    if not found:
+        return "no images"
+    padded = sum(item["padded"] for item in found)
+    beyond = f", {padded:,} of them padded where they leave the image" if padded else ""
+    return (
+        f"images of {len(found)} of {len(slides)} slides: a patch of {found[0]['side_um']:.4g} um "
+        f"({found[0]['size_px']} px) around each place{beyond}"
+    )
+
+
+def _coordinates(slide: Mapping[str, Any]) -> str:
+    return "yes" if slide["has_coordinates"] else "no"
+
+
 def _scale_row(scale: Mapping[str, Any]) -> list[Any]:
     return [scale["name"], scale["unit"], scale["size_px"] or "native", scale["records"]]
 
@@ -102,16 +185,14 @@ def _grouped(slides: Sequence[Mapping[str, Any]], key: str, names: Sequence[str]
 
 
 def _split_parts(slides: Sequence[Mapping[str, Any]], splits: Mapping[str, Any]) -> list[str]:
-    how = {
-        "donor": "Whole donors: no donor has cells on two sides.",
-        "spatial": "Contiguous blocks of each slide, with a gap of at least one largest tile between the sides. Donors "
-        "are on several sides: results say how well a model generalises in place, not to a new person.",
-    }[splits["scheme"]]
+    how = HOW_DIVIDED[splits["scheme"]]
     sides = SPLITS
     nearest = splits["leakage"]["nearest_um"]
     checked = "Checked: no tile of any scale holds cells of two sides" + (
         f"; cells of two sides of a slide are at least {nearest:.1f} um apart." if nearest is not None else "."
     )
+    if splits["scheme"] == "random":
+        checked = "Nothing keeps the sides apart in place."
     whole = [f"{name} ({item['undivided']})" for name, item in splits["slides"].items() if item["undivided"]]
     table = _table(
         ("slide", *sides), ([slide["slide"], *(slide["splits"][side] for side in sides)] for slide in slides)

@@ -57,6 +57,7 @@ def describe(
         excluded.update(item.summary["excluded"])
     n_read = sum(item.summary["n_read"] for item in proven)
     return {
+        "kind": "xenium",
         "slides": entries,
         "scales": [_scale(scale, proven, dict(excluded), n_read) for scale in scales],
         "channels": list(proven[0].channels),
@@ -100,7 +101,7 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
             name: {
                 "records": records,
                 "index": _named(folder, files.index(name)),
-                "shards": _shards(folder, files.shards(name)),
+                "shards": shards_of(folder, files.shards(name)),
             }
             for name, records in proven.records.items()
         },
@@ -116,11 +117,12 @@ def _he(folder: Path, files: SlideFiles, proven: Proven) -> dict[str, Any]:
         "image": relative(folder, files.he / "image.ome.zarr"),
         "image_summary": _named(folder, files.he / "image.json"),
         "coverage": _named(folder, files.he / "coverage.parquet"),
-        "scales": {name: {"shards": _shards(folder, files.he_shards(name))} for name in proven.records},
+        "scales": {name: {"shards": shards_of(folder, files.he_shards(name))} for name in proven.records},
     }
 
 
-def _shards(folder: Path, shards: Path) -> dict[str, Any]:
+def shards_of(folder: Path, shards: Path) -> dict[str, Any]:
+    """Return what the manifest says of a shard folder: where it is, and its files."""
     files = sorted(path for path in shards.iterdir() if path.suffix == ".lmdb" or path.name == CONTENTS)
     return {
         "path": relative(folder, shards),

@@ -37,6 +37,7 @@ class SlideFiles:
         folder: `slides/<slide>`.
         splits: its split file.
         has_he: whether it has an H&E.
+        has_patches: whether it is a table with an image.
     """
 
     slide: str
@@ -44,6 +45,7 @@ class SlideFiles:
     folder: Path
     splits: Path
     has_he: bool = False
+    has_patches: bool = False
 
     def index(self, scale: str) -> Path:
         """Return the index of a scale."""

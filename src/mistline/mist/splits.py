@@ -1,4 +1,4 @@
-"""Dividing the cohort: whole donors, or contiguous blocks of tiles with a gap between them.
+"""Dividing the cohort: whole donors, contiguous blocks of tiles with a gap between them, or cells at random.
 
 Decided once, written to files, checked on what was decided and not on how. A donor's tissue never lies on
 two sides of a split by donor; in a split by place, test cells keep more than one largest tile of distance
@@ -25,6 +25,8 @@ SPLITS = ("train", "val", "test", "gap")  # positions are the codes used in arra
 TRAIN, VAL, TEST, GAP = range(4)
 _LAYOUTS_TRIED = 24  # seeded pairs of starting blocks; the one nearest to the asked shares is kept
 _NEIGHBOURS = np.ones((3, 3), dtype=bool)
+_RING = 6  # neighbours of a spot on a hexagonal array
+_RINGS_A_TILE = 3.0  # a gap of one tile is wider than what two steps to a sixth neighbour can reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,24 @@ def check_donors(donors: Sequence[str]) -> None:
             )
 
 
-def choose_scheme(settings: Splits, donors: Sequence[str]) -> str:
-    """Return `donor` or `spatial`.
+def choose_scheme(settings: Splits, donors: Sequence[str], has_coordinates: bool = True) -> str:
+    """Return `donor`, `spatial`, or `random` where slides without coordinates leave nothing better.
+
+    Args:
+        settings: the section splits.
+        donors: of each slide.
+        has_coordinates: whether every slide has them.
 
     Raises:
-        ConfigError: a split by donor is demanded of too few donors.
+        ConfigError: a split by donor is demanded of too few donors, or one by place of cells without coordinates.
     """
     n = len(set(donors))
     if settings.scheme == "auto":
-        return "donor" if n >= settings.min_donors else "spatial"
+        by_cell = "spatial" if has_coordinates else "random"
+        return "donor" if n >= settings.min_donors else by_cell
+    if settings.scheme == "spatial" and not has_coordinates:
+        what = "a split by place needs coordinates, and a slide of this run has none"
+        raise ConfigError("splits.scheme", what, "set scheme: auto")
     needed = 3 if settings.val_share > 0 else 2
     if settings.scheme == "donor" and n < needed:
         raise ConfigError(
@@ -146,6 +157,40 @@ def split_area(tiles: NDArray[np.int64], settings: Splits, seed: int, slide: str
         why = f"its {height} x {width} blocks of {settings.block_tiles} tiles leave no room for test area and gap"
         return Area(undivided, why)
     return Area(best[1][tuple(local.T)])
+
+
+def split_random(n: int, settings: Splits, seed: int, slide: str) -> Area:
+    """Divide the cells of one slide at random: neighbours and copies may lie on two sides.
+
+    Args:
+        n: number of cells.
+        settings: shares.
+        seed: the run's seed.
+        slide: its name; slides are divided independently of each other.
+    """
+    codes = np.zeros(n, dtype=np.int8)
+    wanted = {TEST: settings.test_share, VAL: settings.val_share}
+    sizes = {code: max(1, round(share * n)) if share > 0 else 0 for code, share in wanted.items()}
+    if sum(sizes.values()) >= n:
+        return Area(codes, f"its {n} cells are too few to divide")
+    order = generator(seed, "make_splits", "random", slide).permutation(n)
+    codes[order[: sizes[TEST]]] = TEST
+    codes[order[sizes[TEST] : sum(sizes.values())]] = VAL
+    return Area(codes)
+
+
+def tile_side_um(xy_um: NDArray[np.float64]) -> float:
+    """Return the side of a tile for a slide without image: three times the median distance to a sixth neighbour.
+
+    On an array of spots that is three spot distances. 0.0 where cells are too few or all in one place.
+
+    Args:
+        xy_um: [n, 2] cell centres.
+    """
+    if len(xy_um) <= _RING:
+        return 0.0
+    distance, _ = cKDTree(xy_um).query(xy_um, k=[_RING + 1])
+    return _RINGS_A_TILE * float(np.median(distance))
 
 
 def _lay_out(

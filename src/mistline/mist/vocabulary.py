@@ -107,7 +107,7 @@ def namespace_of(panel: Panel) -> str:
 
 
 def _check_namespaces(panels: Mapping[str, Panel]) -> None:
-    kinds = {slide: namespace_of(panel) for slide, panel in panels.items()}
+    kinds = {slide: namespace_of(panel) for slide, panel in panels.items() if len(panel.gene_ids)}
     if len(set(kinds.values())) > 1:
         symbol = next(slide for slide, kind in kinds.items() if kind == "symbol")
         ensembl = next(slide for slide, kind in kinds.items() if kind == "ensembl")

@@ -12,11 +12,13 @@ order of its cells. It never opens a file.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -72,7 +74,7 @@ class Batch(Protocol):
 
     @property
     def genes(self) -> Tensor | None:
-        """Return [B, G] counts over the vocabulary, for dense."""
+        """Return float32 [B, G] counts (or other `Source.values`) over the vocabulary, for dense."""
         ...
 
     @property
@@ -121,7 +123,10 @@ class Source(Protocol):
     """Those measured on every slide of the dataset, in the order of `genes`."""
 
     channels: tuple[str, ...]
-    """The image's channels, by name."""
+    """The image's channels, by name; none where the slides are tables."""
+
+    values: Literal["counts", "normalised", "log"]
+    """What the genes' values are: counts, counts brought to one depth, or log1p of that."""
 
     def count(self, scale: str = "cell") -> int:
         """Return the number of records."""
@@ -190,4 +195,78 @@ class Model(Protocol):
 
     def embed(self, slide: Source, context: Context) -> Iterator[Block]:
         """Yield every cell of the slide, in the order of the source; deterministic and batch-size invariant."""
+        ...
+
+
+class Images(Protocol):
+    """The images of one slide's cells."""
+
+    channels: tuple[str, ...]
+    """Names of the C channels."""
+
+    def __call__(self, rows: NDArray[np.int64], size_px: int) -> NDArray[np.uint8]:
+        """Return [B, C, S, S] of these cells."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SlideCells:
+    """All `n` cells of one slide, as a predictor reads them in one fold.
+
+    Args:
+        slide: name.
+        donor: whose tissue it is.
+        cell_id: [n].
+        counts: CSR [n, G] over the problem's genes.
+        xy_um: [n, 2] places; NaN where the slide has none.
+        array_yx: [n, 2] place on the array; None where the cells lie on none.
+        label: [n] class, or -1: unknown, or hidden because the cell is tested.
+        part: [n] of `store.parts.PARTS`.
+        embeddings: run that the model builds on -> its [n, D].
+        images: of the cells; None where the slide has none, or the model reads none.
+    """
+
+    slide: str
+    donor: str
+    cell_id: Sequence[str]
+    counts: Any
+    xy_um: NDArray[np.float64]
+    array_yx: NDArray[np.int64] | None
+    label: NDArray[np.int64]
+    part: NDArray[np.object_]
+    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    images: Images | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fold of a task with labels.
+
+    Args:
+        slides: those of the fold.
+        genes: ids of the G genes that all its slides measure.
+        values: what `counts` hold: counts, normalised (by depth) or log (of that).
+        classes: names of the L classes.
+    """
+
+    slides: Sequence[SlideCells]
+    genes: tuple[str, ...]
+    values: str
+    classes: tuple[str, ...]
+
+
+class Predictor(Protocol):
+    """A registered model whose params serve predictions: it is trained fold by fold and predicts classes."""
+
+    @classmethod
+    def create(cls, params: Any, problem: Problem, context: Context) -> Predictor:
+        """Return an untrained model that fits the problem."""
+        ...
+
+    def fit(self, problem: Problem, context: Context) -> Iterator[Mapping[str, Any]]:
+        """Train, and yield the rows of the course as they come; no clock time in them."""
+        ...
+
+    def predict(self, problem: Problem, context: Context) -> Iterator[NDArray[np.float32]]:
+        """Yield [n, L] probabilities of all cells of each slide, in the order of the problem."""
         ...

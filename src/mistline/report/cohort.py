@@ -17,6 +17,11 @@ _REASONS = {
     "degenerate_polygon": "degenerate polygon",
     "below_min_counts": "too few counts",
 }
+_TABLE_REASONS = {
+    "not_in_tissue": "beside the tissue",
+    "no_counts_row": "no row of counts",
+    "below_min_counts": "too few counts",
+}
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ def splits_sentence(splits: Mapping[str, Any]) -> str:
     how = {
         "donor": "Whole donors are on one side",
         "spatial": "Each slide is divided into contiguous blocks with a gap between the sides",
+        "random": "The cells of each slide are divided at random, as there are few donors and no coordinates",
     }[splits["scheme"]]
     return (
         f"{how} (scheme {splits['scheme']}; asked for {asked['val']:.0%} validation and {asked['test']:.0%} test). "
@@ -147,6 +153,10 @@ def leak_notice(splits: Mapping[str, Any]) -> Notice:
     both = found["donors_on_two_sides"]
     if found["tiles_shared"] or (splits["scheme"] == "donor" and both):
         return Notice(f"Leakage: {found['tiles_shared']} tiles hold cells of two sides, donors {both}.", True)
+    if splits["scheme"] == "random":
+        return Notice(
+            "Nothing keeps the sides apart: scores say nothing about a new donor or a new piece of tissue.", True
+        )
     text = "Leakage check passed: no tile of any scale holds cells of two sides"
     if splits["scheme"] == "donor":
         return Notice(f"{text}, and no donor is on two sides.", False)
@@ -213,8 +223,9 @@ def controls_table(slides: Sequence[SlideSource]) -> Table:
 
 def exclusions_table(slides: Sequence[SlideSource]) -> Table:
     """Return one line a slide: how many cells were left out for which reason."""
-    reasons = list(_REASONS) + sorted({name for slide in slides for name in slide.cells["excluded"]} - set(_REASONS))
-    titles = tuple(_REASONS.get(name, name.replace("_", " ")) for name in reasons)
+    usual = _REASONS if any(slide.image for slide in slides) else _TABLE_REASONS
+    reasons = list(usual) + sorted({name for slide in slides for name in slide.cells["excluded"]} - set(usual))
+    titles = tuple(usual.get(name, name.replace("_", " ")) for name in reasons)
     lines = [
         row(
             slide.name, slide.cells["n_read"], *(slide.cells["excluded"].get(name, 0) for name in reasons),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,22 @@ from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import OutputError
 from mistline.core.log import progress
-from mistline.report import cohort, histology, metacells, origins
+from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.pictures import Album, SlideView, view_slide
-from mistline.report.plots import scores as score_plots
-from mistline.report.plots import theme
-from mistline.report.scores import Comparison, Entry
+from mistline.report.results import Results, headlines, view_results
+from mistline.report.scores import Comparison
 from mistline.report.sources import SlideSource
-from mistline.report.tables import Table, score_table, write_csv
+from mistline.report.tables import Table, write_csv
 
 BUDGET_BYTES = 25 * 10**6
-_TISSUE_SHARE = 0.6  # of the budget; charts and tables take the rest
+_TISSUE_SHARE = 0.4  # of the budget; the viewer takes a third, charts and tables the rest
 _MAPS_A_SLIDE = 3
 _LARGEST_PICTURE = 450_000
 _OPEN_SLIDES = 3  # with more slides only the first is unfolded
 SECTIONS = {
     "overview": "Overview",
+    "viewer": "Tissue viewer",
     "dataset": "Dataset card",
     "qc": "Quality control",
     "crops": "Crops and tiles",
@@ -38,6 +37,21 @@ SECTIONS = {
     "metacells": "Meta-cells",
     "tasks": "Tasks",
     "provenance": "Provenance",
+}
+_OF_IMAGES = frozenset(["crops", "metacells"])  # sections that a cohort of tables has nothing for
+
+
+_LEADS = {  # by whether the slides are tables
+    False: "Cells, tiles and genes of {n} Xenium slide{s} ({tissues}), keyed to one another, with quality control and "
+    "results.",
+    True: "Cells or spots of {n} slide{s} ({tissues}) given as tables, with quality control and results.",
+}
+_MADE = {
+    False: "from raw 10x bundles: images projected over z (from what is named under channels below) and scaled to 8 "
+    "bit with a recorded window, tables joined by cell id, one record a cell and a tile, meta-cells fitted on training "
+    "cells only. Everything made from this dataset carries its version.",
+    True: "from h5ad files and Visium folders: values as given, coordinates in micrometres, joined by id. "
+    "Everything made from this dataset carries its version.",
 }
 
 
@@ -51,11 +65,12 @@ class Gathered:
         n_genes: size of the dataset's vocabulary.
         slides: the slides, in the sheet's order.
         scales: all scales, the cell included.
-        splits, quality: contents of splits.json and metacells.json.
-        comparisons: results by task and protocol.
+        splits, quality: contents of splits.json and metacells.json; `quality` is None for a cohort of tables.
+        results: everything that was judged.
         origins, sidecars: provenance of what is shown.
         benchmarks: benchmark files, possibly none.
         root: the result folder, as commands name it.
+        predictions: files of models' predictions, possibly none.
     """
 
     settings: Report
@@ -64,12 +79,13 @@ class Gathered:
     slides: Sequence[SlideSource]
     scales: Sequence[Scale]
     splits: Mapping[str, Any]
-    quality: Mapping[str, Any]
-    comparisons: Sequence[Comparison]
+    quality: Mapping[str, Any] | None
+    results: Results
     origins: Sequence[origins.StageOrigin]
     sidecars: Sequence[Mapping[str, Any]]
     benchmarks: Sequence[Path]
     root: Path
+    predictions: Sequence[Path] = ()
 
 
 @dataclass
@@ -97,24 +113,23 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
     n_pictures += histology.PICTURES * sum(slide.he is not None for slide in gathered.slides)
     budget = int(BUDGET_BYTES * _TISSUE_SHARE / n_pictures)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
-    level = min(gathered.quality["levels"])
-    views = [
-        view_slide(slide, gathered.scales, level, gathered.settings, album)
-        for slide in progress(gathered.slides, "draw")
-    ]
+    views = [_view(gathered, slide, album) for slide in progress(gathered.slides, "draw")]
     context = _Context()
     _overview(context, gathered)
     _dataset(context, gathered)
-    _slides(context, gathered, views, level, album)
-    _metacells(context, gathered, views, album)
+    _slides(context, gathered, views, album)
+    if gathered.quality is not None:
+        _metacells(context, gathered.quality, views, album)
     _tasks(context, gathered, album)
     _provenance(context, gathered)
     for table in context.tables:
         write_csv(table, tables)
     return render(
+        omit=_OF_IMAGES if gathered.quality is None else frozenset(),
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
+        viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.version, gathered.predictions),
         **context.values,
     )
 
@@ -135,8 +150,14 @@ def check_size(text: str, budget: int = BUDGET_BYTES) -> int:
     return size
 
 
-def render(**values: Any) -> str:
-    """Fill the templates; every value is escaped, and one that is missing is an error."""
+def _view(gathered: Gathered, slide: SlideSource, album: Album) -> SlideView:
+    if gathered.quality is None:
+        return spots.view_spots(slide, album)
+    return view_slide(slide, gathered.scales, min(gathered.quality["levels"]), gathered.settings, album)
+
+
+def render(omit: frozenset[str] = frozenset(), **values: Any) -> str:
+    """Fill the templates, sections to omit left out; every value is escaped, and one that is missing is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mistline.report", "templates"),
         autoescape=True,
@@ -146,7 +167,9 @@ def render(**values: Any) -> str:
         keep_trailing_newline=True,
     )
     sections = [
-        {"id": name, "title": title, "template": f"sections/{name}.html.j2"} for name, title in SECTIONS.items()
+        {"id": name, "title": title, "template": f"sections/{name}.html.j2"}
+        for name, title in SECTIONS.items()
+        if name not in omit
     ]
     return environment.get_template("page.html.j2").render(
         sections=sections, mistline_version=mistline.__version__, **values
@@ -161,18 +184,16 @@ def _overview(context: _Context, gathered: Gathered) -> None:
     for name in slides[0].tiles:
         facts.append((f"{name} tiles", f"{sum(slide.tiles[name] for slide in slides):,}"))
     facts += [("genes", f"{gathered.n_genes:,}"), ("dataset version", gathered.version[:12])]
-    tissues = ", ".join(sorted({slide.tissue for slide in slides}))
     n_problems = sum(len(slide.bundle["problems"]) for slide in slides)
     context.values |= {
         "facts": facts,
-        "lead": f"Cells, tiles and genes of {len(slides)} Xenium slide{'s' * (len(slides) != 1)} ({tissues}), "
-        "keyed to one another, with quality control and results.",
-        "made": f"Made by mistline {mistline.__version__} from raw 10x bundles: images projected over z (from what is "
-        "named under channels below) and scaled to 8 bit with a recorded window, tables joined by cell id, one record "
-        "a cell and a tile, meta-cells fitted on training cells only. Everything made from this dataset carries its "
-        "version.",
+        "lead": _LEADS[gathered.quality is None].format(
+            n=len(slides), s="s" * (len(slides) != 1), tissues=", ".join(sorted({slide.tissue for slide in slides}))
+        ),
+        "made": f"Made by mistline {mistline.__version__} {_MADE[gathered.quality is None]}",
         "n_problems": n_problems,
-        "headlines": [_headline(item) for item in gathered.comparisons if not item.is_oracle],
+        "headlines": [_headline(item) for item in headlines(gathered.results.comparisons)],
+        "n_tables": len(gathered.results.comparisons),
         "next_steps": _next_steps(gathered),
         "n_open": len(slides) if len(slides) <= _OPEN_SLIDES else 1,
     }
@@ -187,11 +208,13 @@ def _headline(comparison: Comparison) -> Notice:
 
 def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:
     root = gathered.root
+    name = gathered.slides[0].name
+    opened = {
+        False: f'from mistline.data import open_dataset\n\ndata = open_dataset("{root}/dataset")',
+        True: f'import anndata\n\ncounts = anndata.read_h5ad("{root}/slides/{name}/counts.h5ad")',
+    }
     return [
-        (
-            "Read the dataset in Python:",
-            f'from mistline.data import open_dataset\n\ndata = open_dataset("{root}/dataset")',
-        ),
+        ("Read the dataset in Python:", opened[gathered.quality is None]),
         ("Ask what made a file, and whether it is up to date:", f"mistline why {root}/dataset/manifest.json"),
         ("Make embeddings of every slide, then judge them:", "snakemake embeddings evaluation"),
         ("See what a change of config.yaml would remake, without running it:", "snakemake -n report"),
@@ -200,17 +223,22 @@ def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:
 
 def _dataset(context: _Context, gathered: Gathered) -> None:
     slides, splits = gathered.slides, gathered.splits
-    context.table("slides_table", cohort.slides_table(slides))
+    if gathered.quality is None:
+        context.table("slides_table", spots.slides_table(slides))
+        context.values["scales_table"] = None
+    else:
+        context.table("slides_table", cohort.slides_table(slides))
+        context.table("scales_table", cohort.scales_table(slides, gathered.scales))
     context.table("contents_table", cohort.contents_table(slides))
-    context.table("scales_table", cohort.scales_table(slides, gathered.scales))
     context.table("donors_table", cohort.donors_table(slides, splits))
     context.table("splits_table", cohort.splits_table(slides, splits))
     context.values |= {"splits_sentence": cohort.splits_sentence(splits), "leak": cohort.leak_notice(splits)}
 
 
-def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], level: str, album: Album) -> None:
+def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], album: Album) -> None:
     slides = gathered.slides
-    context.table("qc_table", cohort.qc_table(slides, {view.name: view.medians for view in views}))
+    qc_table = spots.qc_table if gathered.quality is None else cohort.qc_table
+    context.table("qc_table", qc_table(slides, {view.name: view.medians for view in views}))
     context.table("controls_table", cohort.controls_table(slides))
     context.table("exclusions_table", cohort.exclusions_table(slides))
     context.table("joins_table", cohort.joins_table(slides))
@@ -221,72 +249,29 @@ def _slides(context: _Context, gathered: Gathered, views: Sequence[SlideView], l
         "slides": views,
         "he_table": he_table,
         "he": {slide.name: histology.view_he(slide, album) for slide in slides},
-        "level": level,
+        "level": None if gathered.quality is None else min(gathered.quality["levels"]),
         "exclusions_sentence": cohort.exclusions_sentence(slides),
     }
 
 
-def _metacells(context: _Context, gathered: Gathered, views: Sequence[SlideView], album: Album) -> None:
-    context.table("metacells_table", metacells.quality_table(gathered.quality))
-    context.table("labels_table", metacells.labels_table(gathered.quality))
+def _metacells(context: _Context, quality: Mapping[str, Any], views: Sequence[SlideView], album: Album) -> None:
+    context.table("metacells_table", metacells.quality_table(quality))
+    context.table("labels_table", metacells.labels_table(quality))
     context.values |= {
-        "metacells_sentence": metacells.sentence(gathered.quality),
-        "metacells_pictures": metacells.pictures(gathered.quality, [view.metacell_sizes for view in views], album),
+        "level": min(quality["levels"]),
+        "metacells_sentence": metacells.sentence(quality),
+        "metacells_pictures": metacells.pictures(quality, [view.metacell_sizes for view in views], album),
     }
 
 
 def _tasks(context: _Context, gathered: Gathered, album: Album) -> None:
-    models = [entry.name for item in gathered.comparisons for entry in item.entries if not entry.is_control]
-    shown = []
-    for item in gathered.comparisons:
-        table = score_table(item)
-        context.tables.append(table)
-        shown.append(
-            {
-                "title": f"{item.task}: {item.protocol.replace('_', ' ')}",
-                "is_oracle": item.is_oracle,
-                "sentence": _about(item),
-                "table": table,
-                "verdicts": [item.verdict(metric) for metric in item.metrics],
-                "picture": _score_picture(item, theme.colours(models), album),
-            }
-        )
+    view = view_results(gathered.results, gathered.slides, gathered.version, gathered.settings, album)
+    context.tables += view.files
     context.values |= {
-        "comparisons": shown,
+        "results": view,
         "no_tasks": "No task was evaluated: the configuration names none under tasks. A task that compares with known "
         "labels also needs slides with a labels file (the sheet's labels column).",
     }
-
-
-def _about(item: Comparison) -> str:
-    """Say what was judged how, in the task's own words where it gives them."""
-    told = [str(item.settings[key]) for key in ("protocol", "interval") if item.settings.get(key)]
-    seeds = sorted({seed for entry in item.entries for seed in entry.seeds})
-    several = (
-        f"over {len(seeds)} seeds the mean is shown, with the widest bounds of any seed"
-        if len(seeds) > 1
-        else "one seed: the scatter between trainings is not known"
-    )
-    sentences = [f"{item.n:,} items scored", *told, several]
-    return " ".join(f"{text[0].upper()}{text[1:]}." for text in sentences)
-
-
-def _score_picture(item: Comparison, colours: Mapping[str, str], album: Album) -> theme.Picture:
-    bars = {metric: [_bar(entry, metric) for entry in item.entries] for metric in item.metrics}
-    return theme.chart(
-        partial(score_plots.scores, metrics=bars, colours=colours),
-        folder=album.folder,
-        name=f"{item.task}.{item.protocol}",
-        alt=f"scores of models and controls on {item.task}, protocol {item.protocol}",
-        caption=f"Filled: models. Hollow: controls. Lines: intervals (resampled unit: {item.unit}; n = {item.n:,}).",
-    )
-
-
-def _bar(entry: Entry, metric: str) -> score_plots.Bar:
-    value = entry.values.get(metric)
-    if value is None:
-        return score_plots.Bar(entry.name, entry.is_control, None, None, None)
-    return score_plots.Bar(entry.name, entry.is_control, value.value, value.low, value.high)
 
 
 def _provenance(context: _Context, gathered: Gathered) -> None:

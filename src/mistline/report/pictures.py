@@ -53,15 +53,15 @@ class SheetView:
 
 @dataclass(frozen=True)
 class SlideView:
-    """Everything the page shows of one slide."""
+    """Everything the page shows of one slide; a table has no image, no records and no meta-cells."""
 
     name: str
     subtitle: str
     qc_pair: tuple[Picture, ...]
-    distributions: Picture
-    intensity: Picture
+    distributions: Picture | None
+    intensity: Picture | None
     sheets: tuple[SheetView, ...]
-    groups: Picture
+    groups: Picture | None
     medians: Mapping[str, float]
     metacell_sizes: NDArray[np.int64]
 
@@ -81,7 +81,7 @@ def view_slide(slide: SlideSource, scales: Sequence[Scale], level: str, settings
     metacells = read_columns(slide.folder / "metacells.parquet", ["metacell", level])
     sides = read_columns(slide.splits_file, ["split"])["split"]
     _same_length(slide, cells, metacells, sides)
-    drawn = _drawn(len(cells), slide.name, album.seed)
+    drawn = drawn_cells(len(cells), slide.name, album.seed)
     xy_um = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
     return SlideView(
         name=slide.name,
@@ -108,7 +108,7 @@ def _same_length(slide: SlideSource, cells: pd.DataFrame, *others: Any) -> None:
         )
 
 
-def _drawn(n: int, slide: str, seed: int) -> NDArray[np.int64]:
+def drawn_cells(n: int, slide: str, seed: int) -> NDArray[np.int64]:
     """Return the cells that are drawn: all, or a seeded sample; shuffled, so that no group covers another."""
     return generator(seed, "report", "drawn", slide).permutation(n)[:_DRAWN_CELLS]
 
@@ -149,7 +149,7 @@ def _split_map(
         folder=album.folder,
         name=f"{slide.name}.splits",
         alt=f"cells of slide {slide.name} coloured by split",
-        caption=f"Centroids of cells, coloured by split{_of(len(drawn), len(xy_um))}.",
+        caption=f"Centroids of cells, coloured by split{of_all(len(drawn), len(xy_um))}.",
         budget=album.budget,
     )
 
@@ -172,12 +172,13 @@ def _group_map(
         folder=album.folder,
         name=f"{slide.name}.{level.name}",
         alt=f"cells of slide {slide.name} coloured by their group at level {level.name}",
-        caption=f"{slide.name}: {len(xy_um):,} cells{_of(len(drawn), len(xy_um))}.",
+        caption=f"{slide.name}: {len(xy_um):,} cells{of_all(len(drawn), len(xy_um))}.",
         budget=album.budget,
     )
 
 
-def _of(drawn: int, n: int) -> str:
+def of_all(drawn: int, n: int) -> str:
+    """Say how many were drawn, where not all were."""
     return "" if drawn == n else f"; {drawn:,} of {n:,} drawn"
 
 

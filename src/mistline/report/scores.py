@@ -5,42 +5,65 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from mistline.core.errors import InputError
 from mistline.core.files import read_json
+from mistline.core.metrics import direction, place
 
-HIGHER_IS_BETTER = frozenset(
-    [
-        *("accuracy", "ami", "ari", "auc", "balanced_accuracy", "f1", "interior_accuracy", "macro_f1"),
-        *("macro_precision", "nmi", "pcc", "pearson", "precision", "r2", "recall", "ring_accuracy", "silhouette"),
-        *("spearman", "ssim", "top2"),
-    ]
-)
-LOWER_IS_BETTER = frozenset(["ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
-_FIRST = ("ari", "macro_f1", "pcc")  # shown before the others, and quoted in the overview
 _TIE = 1e-9
+_CONTROLS = "controls"  # the file that holds what needs no model
+_NOT_RUN = "not_run"  # in the file of a model that could not be run: why
 _KEYS = ("task", "protocol", "model", "seed", "dataset_version", "unit", "n", "metrics", "controls")
 
 
 @dataclass(frozen=True)
 class Value:
-    """A score and its interval; over several seeds the mean, with the widest bounds of any seed."""
+    """A score and its interval; over several seeds the mean, with the widest bounds of any seed.
+
+    Attributes:
+        value: the score.
+        low, high: bounds of the interval; None where there is none.
+        sd: standard deviation over seeds; None for fewer than two.
+    """
 
     value: float
     low: float | None
     high: float | None
+    sd: float | None = None
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a comparison."""
+    """One row of a comparison.
+
+    Attributes:
+        name: of the model's run or the control.
+        is_control: whether it is a control.
+        seeds: of its trainings.
+        values: metric -> score.
+        note: what it is.
+        details: what the task tells of it beside the metrics, seed by seed.
+        files: the evaluation files it is from, seed by seed.
+    """
 
     name: str
     is_control: bool
     seeds: tuple[int, ...]
     values: Mapping[str, Value]
     note: str = ""
+    details: tuple[Mapping[str, Any], ...] = ()
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A row that has no scores, and why."""
+
+    name: str
+    is_control: bool
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -53,6 +76,7 @@ class Comparison:
         unit: what was resampled for the intervals.
         n: items scored.
         settings: the task's settings, of the first file.
+        not_run: rows without scores.
     """
 
     task: str
@@ -62,6 +86,7 @@ class Comparison:
     unit: str
     n: int
     settings: Mapping[str, Any]
+    not_run: tuple[NotRun, ...] = ()
 
     @property
     def is_oracle(self) -> bool:
@@ -70,7 +95,7 @@ class Comparison:
 
     def best(self, metric: str) -> tuple[Entry, ...]:
         """Return the entries with the best value, controls included; none when the metric's direction is unknown."""
-        scored = self._ranked(metric)
+        scored = self.ranked(metric)
         return tuple(entry for entry in scored if abs(entry.values[metric].value - _top(scored, metric)) < _TIE)
 
     def beaten_by_control(self, metric: str) -> bool:
@@ -79,7 +104,7 @@ class Comparison:
 
     def verdict(self, metric: str) -> str:
         """Say in a sentence who wins and whether the intervals bear it out."""
-        ranked, best = self._ranked(metric), self.best(metric)
+        ranked, best = self.ranked(metric), self.best(metric)
         if not best:
             return f"{metric}: no winner is marked, for it is not known whether higher is better."
         value = format_value(best[0].values[metric])
@@ -94,21 +119,11 @@ class Comparison:
             text += "; their intervals overlap, so this may be chance"
         return text + (". No model beats the controls here." if best[0].is_control else ".")
 
-    def _ranked(self, metric: str) -> list[Entry]:
-        direction = metric_direction(metric)
-        scored = [entry for entry in self.entries if metric in entry.values and direction]
-        return sorted(scored, key=lambda entry: -direction * entry.values[metric].value)
-
-
-def metric_direction(metric: str) -> int:
-    """Return 1 where higher is better, -1 where lower is better, 0 where it is not known.
-
-    A name may carry a cut-off or a qualifier: `recall_at_5`, `pcc_top50`, `ari_oracle`.
-    """
-    for known, direction in ((HIGHER_IS_BETTER, 1), (LOWER_IS_BETTER, -1)):
-        if any(metric == name or metric.startswith(f"{name}_") for name in known):
-            return direction
-    return 0
+    def ranked(self, metric: str) -> list[Entry]:
+        """Return the rows that have a metric, the best first; none when its direction is unknown."""
+        sign = direction(metric)
+        scored = [entry for entry in self.entries if metric in entry.values and sign]
+        return sorted(scored, key=lambda entry: -sign * entry.values[metric].value)
 
 
 def format_value(value: Value) -> str:
@@ -134,7 +149,7 @@ def read_comparisons(paths: Sequence[Path], dataset_version: str) -> list[Compar
     for path in paths:
         result = read_json(path)
         _check(path, result, dataset_version)
-        grouped.setdefault((result["task"], result["protocol"]), []).append(result)
+        grouped.setdefault((result["task"], result["protocol"]), []).append({**result, "path": path})
     return [_compare(grouped[key]) for key in sorted(grouped)]
 
 
@@ -152,8 +167,9 @@ def _check(path: Path, result: Mapping[str, Any], dataset_version: str) -> None:
 
 def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
     results = sorted(results, key=lambda result: (result["model"], result["seed"]))
-    first = results[0]
-    for result in results:
+    scored = [result for result in results if not result.get(_NOT_RUN)]
+    first = (scored or results)[0]
+    for result in scored:
         if (result["n"], result["unit"]) != (first["n"], first["unit"]):
             raise InputError(
                 f"evaluation of {first['task']}, protocol {first['protocol']}",
@@ -161,65 +177,92 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
                 f"{first['model']} on {first['n']} by {first['unit']}",
                 "run evaluate again for all models: what is compared must be judged on the same items",
             )
-    metrics = sorted({name for result in results for name in result["metrics"]}, key=_place)
+    metrics = {name for result in scored for found in _metrics_of(result) for name in found}
     models: dict[str, list[Mapping[str, Any]]] = {}
-    for result in results:
-        models.setdefault(result["model"], []).append(result)
+    for result in scored:
+        if result["model"] != _CONTROLS:
+            models.setdefault(result["model"], []).append(_row(result, result["metrics"], _about(result, "model")))
     entries = [_entry(name, False, items) for name, items in sorted(models.items())]
     return Comparison(
         first["task"],
         first["protocol"],
-        tuple(metrics),
-        (*entries, *_controls(results)),
+        tuple(sorted(metrics, key=place)),
+        (*entries, *_controls(scored)),
         first["unit"],
         int(first["n"]),
         first.get("settings", {}),
+        _not_run(results),
     )
+
+
+def _metrics_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the metrics of a file's rows; of a file that judges a model, the model's alone."""
+    return list(result["controls"].values()) if result["model"] == _CONTROLS else [result["metrics"]]
+
+
+def _about(result: Mapping[str, Any], row: str) -> Mapping[str, Any]:
+    """Return what a file tells of its model, or of one of its controls."""
+    settings = result.get("settings", {})
+    found = settings.get("model", {}) if row == "model" else settings.get("controls", {}).get(row, {})
+    return found if isinstance(found, Mapping) else {}
+
+
+def _row(result: Mapping[str, Any], metrics: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    return {"seed": result["seed"], "metrics": metrics, "about": about, "path": result["path"]}
+
+
+def _not_run(results: Sequence[Mapping[str, Any]]) -> tuple[NotRun, ...]:
+    """Return models that could not be run and controls that say nothing here, each once."""
+    found = {}
+    for result in results:
+        if result.get(_NOT_RUN):
+            found[result["model"]] = NotRun(result["model"], False, str(result[_NOT_RUN]))
+        for name, reason in result.get("settings", {}).get("left_out", {}).items():
+            found[name] = NotRun(name, True, str(reason))
+    return tuple(sorted(found.values(), key=lambda row: (row.is_control, row.name)))
 
 
 def _controls(results: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Return each control once where every file agrees on it, else once a model: it then depends on the model."""
     entries = []
     for name in sorted({name for result in results for name in result["controls"]}):
-        having = [result for result in results if name in result["controls"]]
-        note = having[0].get("settings", {}).get("controls", {}).get(name, {}).get("what", "")
         by_model: dict[str, list[Mapping[str, Any]]] = {}
-        for result in having:
-            by_model.setdefault(result["model"], []).append(
-                {"seed": result["seed"], "metrics": result["controls"][name]}
-            )
+        for result in results:
+            if name in result["controls"]:
+                row = _row(result, result["controls"][name], _about(result, name))
+                by_model.setdefault(result["model"], []).append(row)
         scores = [[item["metrics"] for item in items] for items in by_model.values()]
         if all(score == scores[0] for score in scores):
-            entries.append(_entry(name, True, next(iter(by_model.values())), note))
+            entries.append(_entry(name, True, next(iter(by_model.values()))))
         else:
-            entries += [_entry(f"{name} ({model})", True, items, note) for model, items in sorted(by_model.items())]
+            entries += [_entry(f"{name} ({model})", True, items) for model, items in sorted(by_model.items())]
     return entries
 
 
-def _entry(name: str, is_control: bool, results: Sequence[Mapping[str, Any]], note: str = "") -> Entry:
-    metrics = dict.fromkeys(metric for result in results for metric in result["metrics"])
+def _entry(name: str, is_control: bool, rows: Sequence[Mapping[str, Any]]) -> Entry:
+    metrics = dict.fromkeys(metric for row in rows for metric in row["metrics"])
     values = {}
     for metric in metrics:
-        found = [result["metrics"][metric] for result in results if metric in result["metrics"]]
+        found = [row["metrics"][metric] for row in rows if metric in row["metrics"]]
         scored = [item for item in found if item["value"] is not None]
         if scored:
             values[metric] = _pool(scored)
-    return Entry(name, is_control, tuple(sorted({result["seed"] for result in results})), values, note)
+    details = tuple(row["about"] for row in rows)
+    files = tuple(row["path"] for row in rows)
+    note = str(details[0].get("what", ""))
+    return Entry(name, is_control, tuple(sorted({row["seed"] for row in rows})), values, note, details, files)
 
 
 def _pool(found: Sequence[Mapping[str, Any]]) -> Value:
     lows = [item["low"] for item in found if item.get("low") is not None]
     highs = [item["high"] for item in found if item.get("high") is not None]
-    mean = sum(item["value"] for item in found) / len(found)
-    return Value(mean, min(lows) if lows else None, max(highs) if highs else None)
+    values = [item["value"] for item in found]
+    sd = stdev(values) if len(values) > 1 else None
+    return Value(sum(values) / len(values), min(lows) if lows else None, max(highs) if highs else None, sd)
 
 
 def _bound(bound: float | None, value: float) -> float:
     return value if bound is None else bound
-
-
-def _place(metric: str) -> tuple[int, str]:
-    return (_FIRST.index(metric) if metric in _FIRST else len(_FIRST), metric)
 
 
 def _top(ranked: Sequence[Entry], metric: str) -> float:

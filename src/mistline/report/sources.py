@@ -34,9 +34,11 @@ class SlideSource:
         name, donor, tissue, disease: as in the slide sheet.
         folder: `slides/<name>` of the result tree.
         splits_file: which split each cell is in.
-        bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells.
-        tiles: grid scale -> stored tiles.
+        bundle, image, cells: contents of the summaries of check_bundle, project_image and read_cells; `image` is
+            empty for a slide given as a table.
+        tiles: grid scale -> stored tiles; none for a table.
         he: contents of he/image.json; None where the slide has no H&E.
+        patches: contents of patches.json; None but for a table with an image.
     """
 
     name: str
@@ -50,6 +52,7 @@ class SlideSource:
     cells: Mapping[str, Any]
     tiles: Mapping[str, int]
     he: Mapping[str, Any] | None = None
+    patches: Mapping[str, Any] | None = None
 
     @property
     def pixel_size_um(self) -> float:
@@ -70,14 +73,17 @@ class SlideSource:
         return self.folder / "shards" / f"{scale}.parquet"
 
 
-def open_slide(root: Path, splits: Path, entry: Mapping[str, Any], grid_scales: Sequence[str]) -> SlideSource:
+def open_slide(
+    root: Path, splits: Path, entry: Mapping[str, Any], grid_scales: Sequence[str], has_image: bool = True
+) -> SlideSource:
     """Read the summaries of one slide.
 
     Args:
         root: the result folder.
         splits: the folder of split files.
-        entry: slide, donor, tissue and disease, and `he` where it has an H&E.
+        entry: slide, donor, tissue and disease, `he` where it has an H&E, `image` where it is a table with one.
         grid_scales: names of the grid scales.
+        has_image: False for a table.
 
     Raises:
         InputError: a file is missing, or the cells' counts do not add up.
@@ -99,16 +105,22 @@ def open_slide(root: Path, splits: Path, entry: Mapping[str, Any], grid_scales: 
         folder=folder,
         splits_file=splits / f"{entry['slide']}.parquet",
         bundle=read_json(folder / "bundle.json"),
-        image=read_json(folder / "image.json"),
+        image=read_json(folder / "image.json") if has_image else {},
         cells=cells,
         tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
         he=read_json(folder / "he" / "image.json") if entry.get("he") else None,
+        patches=read_json(folder / "patches.json") if entry.get("image") else None,
     )
 
 
 def n_rows(path: Path) -> int:
     """Return the number of rows of a parquet file from its footer."""
     return int(_parquet(path).metadata.num_rows)
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a parquet file."""
+    return [str(name) for name in _parquet(path).schema_arrow.names]
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:

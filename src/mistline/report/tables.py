@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mistline.report.scores import Comparison, Entry
-
 
 @dataclass(frozen=True)
 class Column:
@@ -32,6 +30,7 @@ class Cell:
         tag: a short label behind the text.
         parts: values of the column's further CSV columns.
         note: explanation shown on hovering.
+        sub: a second, smaller line.
     """
 
     text: str
@@ -40,6 +39,7 @@ class Cell:
     tag: str = ""
     parts: tuple[Any, ...] = ()
     note: str = ""
+    sub: str = ""
 
     @property
     def sort(self) -> Any:
@@ -110,38 +110,6 @@ def write_csv(table: Table, folder: Path) -> None:
         for line in table.rows:
             pairs = zip(table.columns, line.cells, strict=True)
             writer.writerow([item for column, field_ in pairs for item in _csv_fields(column, field_)])
-
-
-def score_table(comparison: Comparison) -> Table:
-    """Return models and controls of one task and protocol side by side, the best of each column marked."""
-    best = {metric: comparison.best(metric) for metric in comparison.metrics}
-    heads = [Column(metric, True, parts=("low", "high")) for metric in comparison.metrics]
-    lines = []
-    for entry in comparison.entries:
-        name = Cell(entry.name, entry.name, note=entry.note)
-        kind = "control" if entry.is_control else "model"
-        values = [_score(entry, metric, best[metric]) for metric in comparison.metrics]
-        seeds = Cell(", ".join(map(str, entry.seeds)), " ".join(map(str, entry.seeds)))
-        lines.append(
-            Row((name, Cell(kind, kind), *values, cell(comparison.n), cell(comparison.unit), seeds),
-                "control" if entry.is_control else "")
-        )  # fmt: skip
-    title = f"{comparison.task}, protocol {comparison.protocol}"
-    return Table(
-        f"{comparison.task}.{comparison.protocol}",
-        f"{title}: value [interval]; n items scored, intervals resample the unit; ★ marks the best.",
-        (Column("name"), Column("kind"), *heads, Column("n", True), Column("unit"), Column("seeds")),
-        tuple(lines),
-    )
-
-
-def _score(entry: Entry, metric: str, best: tuple[Entry, ...]) -> Cell:
-    if metric not in entry.values:
-        return Cell("–", parts=(None, None))
-    value = entry.values[metric]
-    interval = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
-    mark = "best" if any(entry is winner for winner in best) else ""
-    return Cell(f"{value.value:.3f}{interval}", value.value, mark, "★" if mark else "", parts=(value.low, value.high))
 
 
 def _csv_columns(column: Column) -> list[str]:

@@ -15,7 +15,7 @@ from mistline.store.embeddings import Origin
 from mistline.store.manifest import read_manifest
 from mistline.train.checkpoint import load
 from mistline.train.device import cpu_threads, pick_device
-from mistline.train.source import DatasetSource
+from mistline.train.source import open_source
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import find, folder_modules
 
@@ -43,7 +43,7 @@ def run(
     if identity.dataset_version != version:
         what = f"trained on dataset version {identity.dataset_version[:12]}, this one is {version[:12]}"
         raise InputError(model_config, what, "run train again")
-    source = DatasetSource(dataset, slides=(slide,), workers=threads - 1, scratch=scratch)
+    source = open_source(dataset, slides=(slide,), workers=threads - 1, scratch=scratch)
     context = Context(identity.seed, pick_device(devices), threads, resume=embedding.parent / "resume")
     origin = Origin(identity.name, identity.seed, found.weights_sha256, version)
     with cpu_threads(threads):

@@ -1,4 +1,4 @@
-"""Judge a model's embeddings on a task."""
+"""Judge a model, or the controls, on a task."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
-from mistline.core.files import write_json
+from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
-from mistline.store.manifest import read_manifest
-from mistline.tasks.files import FileInputs, SlideFiles
+from mistline.store.absent import read_absent
+from mistline.store.manifest import Manifest, read_manifest
+from mistline.tasks.base import CONTROLS, Scores
+from mistline.tasks.files import FileInputs, SlideFiles, Subject
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import check_protocol, find
 
@@ -24,16 +26,23 @@ from mistline.workflow.registry import check_protocol, find
 def run(
     task: Annotated[str, typer.Option(help="Name in the registry of tasks.")],
     protocol: Annotated[str, typer.Option(help="Way of judging, one of the task's.")],
-    model: Annotated[str, typer.Option(help="Name of the model's run, as in the tables.")],
+    model: Annotated[str, typer.Option(help="Name of the model's run, as in the tables; `controls` for the controls.")],
     seed: Annotated[int, typer.Option(help="Training seed of the model.")],
     slide: Annotated[list[str], typer.Option(help="Names of the slides; repeated.")],
     donor: Annotated[list[str], typer.Option(help="Donor of each slide; repeated.")],
-    embedding: Annotated[list[Path], typer.Option(help="Embedding (parquet) of each slide; repeated.")],
     cells: Annotated[list[Path], typer.Option(help="cells.parquet of each slide; repeated.")],
     counts: Annotated[list[Path], typer.Option(help="counts.h5ad of each slide; repeated.")],
     splits: Annotated[list[Path], typer.Option(help="Split file of each slide; repeated.")],
     manifest: Annotated[Path, typer.Option(help="The sealed dataset.")],
     scores: Annotated[Path, typer.Option(help="Result (JSON) to write.")],
+    tissue: Annotated[list[str] | None, typer.Option(help="Tissue of each slide; repeated.")] = None,
+    disease: Annotated[list[str] | None, typer.Option(help="Disease of each slide; repeated.")] = None,
+    embedding: Annotated[list[Path] | None, typer.Option(help="Embedding (parquet) of each slide; repeated.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="The model's predictions (parquet).")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
+    ] = None,
+    folds: Annotated[Path | None, typer.Option(help="The task's own division of the cells (parquet).")] = None,
     params: Annotated[str, typer.Option(help="Settings of the task, as JSON.")] = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
 ) -> None:
@@ -43,26 +52,56 @@ def run(
     judge = importlib.import_module(module_name)
     check_protocol(judge, task, protocol)
     settings = load_section(judge.Params, params, f"tasks.{task}.params")
-    columns = (slide, donor, embedding, cells, counts, splits)
+    optional = [given or [None] * len(slide) for given in (embedding, tissue, disease)]
+    sealed = read_manifest(manifest)
+    columns = (slide, donor, cells, counts, splits, *optional, [_patches(sealed, name) for name in slide])
     if len({len(column) for column in columns}) != 1:
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
+    if (model == CONTROLS) == bool(embedding or predictions):
+        what = "a model is judged by its embeddings or its predictions, the controls by neither"
+        raise ConfigError("evaluate", what, "give --embedding once a slide, or --predictions")
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    version = read_manifest(manifest).version
+    version = sealed.version
+    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds)
+    inputs, absent = FileInputs(files, subject), _absent(files, predictions)
     with threadpool_limits(limits=threads):
-        result = judge.evaluate(FileInputs(files, model, seed, version), settings, protocol)
+        result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
+    about |= {"not_run": absent} if absent else {}
     cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
     write_json(scores, {**about, **result.to_json(), **cost})
+    if answers is not None:
+        write_parquet(answers, result.answers().astype("category"))
     record(
         "evaluate",
-        outputs=[scores],
-        inputs={"manifest": manifest, **{f"embedding:{row.slide}": row.embedding for row in files}},
+        outputs=[scores, *([answers] if answers else [])],
+        inputs=_made(manifest, folds, predictions, files),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
         code=code_digest("evaluate", module_name),
         seed=seed,
     )
+
+
+def _made(manifest: Path, folds: Path | None, predictions: Path | None, files: list[SlideFiles]) -> dict[str, Path]:
+    """Return the inputs that the sidecar names."""
+    named = {"manifest": manifest, "folds": folds, "predictions": predictions}
+    named |= {f"embedding:{row.slide}": row.embedding for row in files}
+    return {name: path for name, path in named.items() if path is not None}
+
+
+def _patches(sealed: Manifest, slide: str) -> Path | None:
+    """Return the index of a slide's patches, where it is a table with an image."""
+    patches = sealed.slides.get(slide, {}).get("patches")
+    return sealed.locate(patches["index"]["path"]) if patches else None
+
+
+def _absent(files: list[SlideFiles], predictions: Path | None) -> str | None:
+    """Return why a published method gave nothing to judge; None where there is something."""
+    found = [(row.slide, row.embedding) for row in files if row.embedding] + [("", predictions)] * bool(predictions)
+    told = [(slide, read_absent(path)) for slide, path in found if path]
+    return next((f"{slide}: {reason}" if slide else reason for slide, reason in told if reason), None)
 
 
 def _peak_mb() -> float:

@@ -26,6 +26,7 @@ from mistline.export.table import as_groups, build_table, by_size, require_same_
 from mistline.mist.kmeans import Settings, fit_kmeans
 from mistline.mist.metacell_quality import as_types
 from mistline.mist.pyramid import RowWindow
+from mistline.store.absent import read_absent
 from mistline.store.embeddings import read_embedding, read_origin
 from mistline.store.manifest import read_manifest
 from mistline.workflow.digest import code_digest
@@ -60,7 +61,7 @@ def run(
     library()  # seconds of import: what is missing is said before anything else
     version = read_manifest(manifest).version
     table, levels = _describe(cells, splits, metacells)
-    embeddings = _embeddings(list(embedding or []), table, version)
+    embeddings = _embeddings([path for path in embedding or [] if read_absent(path) is None], table, version)
     k = settings.n_clusters or table[levels[0]].nunique()
     for name, rows in embeddings.items():
         table[f"cluster_{name}"] = _cluster(rows, k, Settings(_RESTARTS, _ITERATIONS, seed, threads), f"viewer {name}")

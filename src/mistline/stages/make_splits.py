@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,21 +45,23 @@ def run(
     grids = _grid_sizes(scales)
     _check_lengths(slide, donor, tissue, cells, bundle_report, splits)
     library.check_donors(donor)
-    scheme = library.choose_scheme(settings, donor)
+    reports = [read_json(path) for path in bundle_report]
+    scheme = library.choose_scheme(settings, donor, all(report.get("has_coordinates", True) for report in reports))
     tissues = {name: [t for d, t in zip(donor, tissue, strict=True) if d == name] for name in donor}
     sides = library.split_donors(tissues, settings, seed) if scheme == "donor" else None
     areas: list[library.Area] = []
     described: dict[str, Any] = {}
-    for name, whose, table, report in zip(slide, donor, cells, bundle_report, strict=True):
-        pixel_size_um = float(read_json(report)["pixel_size_um"])
+    for name, whose, table, report in zip(slide, donor, cells, reports, strict=True):
         xy_um = _read_xy_um(table)
-        yx_px = um_to_px(xy_um, pixel_size_um)
+        ground = _ground(report, xy_um, settings, grids)
         if sides:
             area = library.Area(np.full(len(xy_um), library.SPLITS.index(sides[whose]), dtype=np.int8))
+        elif scheme == "random":
+            area = library.split_random(len(xy_um), settings, seed, name)
         else:
-            area = library.split_area(tile_of(yx_px, max(grids.values())), settings, seed, name)
+            area = _split_area(xy_um, ground, settings, seed, name)
         areas.append(area)
-        leakage = _leakage(xy_um, yx_px, area.codes, grids, pixel_size_um)
+        leakage = _leakage(xy_um, area.codes, ground)
         described[name] = {"donor": whose, "counts": _counts(area.codes), "undivided": area.reason, "leakage": leakage}
         if area.reason:
             logger.warning("%s is wholly training: %s", name, area.reason)
@@ -81,6 +85,35 @@ def run(
     chosen = settings.model_dump(mode="json") | {"scales": grids}
     code = code_digest("make_splits")
     record("make_splits", outputs=[*splits, summary], inputs=inputs, params=chosen, code=code, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What a slide is divided on.
+
+    Attributes:
+        pixel_size_um: micrometres a pixel; of a table, the side of its tile.
+        grids: grid -> side of a tile in pixels; empty where there is nothing to divide by place.
+    """
+
+    pixel_size_um: float
+    grids: Mapping[str, int]
+
+
+def _ground(
+    report: Mapping[str, Any], xy_um: NDArray[np.float64], settings: Splits, grids: Mapping[str, int]
+) -> _Ground:
+    if "pixel_size_um" in report:
+        return _Ground(float(report["pixel_size_um"]), grids)
+    tile_um = (settings.tile_um or library.tile_side_um(xy_um)) if report["has_coordinates"] else 0.0
+    return _Ground(tile_um, {"tile": 1} if tile_um else {})
+
+
+def _split_area(xy_um: NDArray[np.float64], ground: _Ground, settings: Splits, seed: int, slide: str) -> library.Area:
+    if not ground.grids:
+        return library.Area(np.zeros(len(xy_um), dtype=np.int8), "its cells are too few or all in one place")
+    yx_px = um_to_px(xy_um, ground.pixel_size_um)
+    return library.split_area(tile_of(yx_px, max(ground.grids.values())), settings, seed, slide)
 
 
 def _grid_sizes(text: str) -> dict[str, int]:
@@ -115,27 +148,27 @@ def _counts(codes: NDArray[np.int8]) -> dict[str, int]:
     return {name: int((codes == code).sum()) for code, name in enumerate(library.SPLITS)}
 
 
-def _leakage(
-    xy_um: NDArray[np.float64],
-    yx_px: NDArray[np.float64],
-    codes: NDArray[np.int8],
-    grids: dict[str, int],
-    pixel_size_um: float,
-) -> dict[str, Any]:
-    """Measure on the finished division what could leak."""
+def _leakage(xy_um: NDArray[np.float64], codes: NDArray[np.int8], ground: _Ground) -> dict[str, Any]:
+    """Measure on the finished division what could leak; without coordinates there is nothing to measure."""
+    if not ground.grids:
+        return {"tiles_shared": {}, "nearest_um": {}, "largest_tile_um": None}
     pairs = {
         "test-train": (library.TEST, library.TRAIN),
         "val-train": (library.VAL, library.TRAIN),
         "test-val": (library.TEST, library.VAL),
     }
+    yx_px = um_to_px(xy_um, ground.pixel_size_um)
+    shared = {name: library.shared_tiles(tile_of(yx_px, size), codes) for name, size in ground.grids.items()}
     return {
-        "tiles_shared": {name: library.shared_tiles(tile_of(yx_px, size), codes) for name, size in grids.items()},
+        "tiles_shared": shared,
         "nearest_um": {name: library.nearest_um(xy_um, codes, *pair) for name, pair in pairs.items()},
-        "largest_tile_um": max(grids.values()) * pixel_size_um,
+        "largest_tile_um": max(ground.grids.values()) * ground.pixel_size_um,
     }
 
 
 def _refuse_leaks(described: dict[str, Any], on_sides: dict[str, list[str]], scheme: str) -> None:
+    if scheme == "random":
+        return
     if scheme == "donor":
         library.check_sides(on_sides)
     for name, item in described.items():

@@ -16,9 +16,12 @@ from mistline.core.errors import ConfigError
 from mistline.core.files import atomic_path, read_json, write_text
 from mistline.core.log import progress
 from mistline.core.provenance import record
+from mistline.report.courses import read_course_names
 from mistline.report.origins import read_origins
 from mistline.report.page import Gathered, build, check_size
+from mistline.report.results import Results, pair_answers
 from mistline.report.scores import read_comparisons
+from mistline.report.significance import read_tests
 from mistline.report.sources import n_rows, open_slide
 from mistline.store.manifest import read_manifest
 from mistline.workflow.digest import code_digest
@@ -30,13 +33,25 @@ def run(
     root: Annotated[Path, typer.Option(help="the result folder, which holds slides/")],
     manifest: Annotated[Path, typer.Option(help="the sealed dataset; splits/ and genes.parquet lie in its folder")],
     splits_summary: Annotated[Path, typer.Option(help="splits.json")],
-    metacells_quality: Annotated[Path, typer.Option(help="metacells.json")],
     slides_json: Annotated[str, typer.Option(help="JSON list of objects with slide, donor, tissue, disease")],
     page: Annotated[Path, typer.Option(help="the page (html) to write")],
     tables: Annotated[Path, typer.Option(help="the folder of CSV tables to write")],
     figures: Annotated[Path, typer.Option(help="the folder of figures to write")],
     scales: Annotated[str, typer.Option(help="the scales section, as JSON")],
+    metacells_quality: Annotated[Path | None, typer.Option(help="metacells.json; a cohort of tables has none")] = None,
     scores: Annotated[list[Path] | None, typer.Option(help="an evaluation (JSON); repeated")] = None,
+    answers: Annotated[
+        list[Path] | None, typer.Option(help="what each row of an evaluation says of each cell (parquet); repeated")
+    ] = None,
+    tests: Annotated[list[Path] | None, typer.Option(help="tests of a table's rows (JSON); repeated")] = None,
+    courses: Annotated[list[Path] | None, typer.Option("--course", help="course of a training (jsonl)")] = None,
+    course_names: Annotated[
+        list[str] | None, typer.Option("--course-of", help="model/seed or model/seed/task/protocol of each course")
+    ] = None,
+    embeddings: Annotated[
+        list[Path] | None, typer.Option("--embedding", help="embedding (parquet) of each slide, model after model")
+    ] = None,
+    predictions: Annotated[list[Path] | None, typer.Option(help="a model's predictions (parquet); repeated")] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
@@ -46,9 +61,11 @@ def run(
     sizes = load_scales(scales)
     sealed = read_manifest(manifest)
     dataset, evaluations = manifest.parent, list(scores or [])
+    has_images = sealed.kind == "xenium"
     grids = [scale.name for scale in sizes if scale.unit == "grid"]
     slides = [
-        open_slide(root, dataset / "splits", entry, grids) for entry in progress(_read_entries(slides_json), "read")
+        open_slide(root, dataset / "splits", entry, grids if has_images else [], has_images)
+        for entry in progress(_read_entries(slides_json), "read")
     ]
     origins, sidecars = read_origins([slide.folder for slide in slides], dataset, evaluations)
     gathered = Gathered(
@@ -58,12 +75,19 @@ def run(
         slides=slides,
         scales=sizes,
         splits=read_json(splits_summary),
-        quality=read_json(metacells_quality),
-        comparisons=read_comparisons(evaluations, sealed.version),
+        quality=read_json(metacells_quality) if metacells_quality else None,
+        results=Results(
+            read_comparisons(evaluations, sealed.version),
+            read_tests(tests or [], sealed.version),
+            pair_answers(evaluations, answers or []),
+            read_course_names(courses or [], course_names or []),
+            embeddings or [],
+        ),
         origins=origins,
         sidecars=sidecars,
         benchmarks=sorted(benchmarks.rglob("*.tsv")) if benchmarks else [],
         root=root,
+        predictions=predictions or [],
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
         tables_part.mkdir()
@@ -72,8 +96,10 @@ def run(
         size = check_size(text)
     write_text(page, text)
     logger.info("%s: %.1f MB", page, size / 1e6)
-    inputs = {"manifest": manifest, "splits_summary": splits_summary, "metacells_quality": metacells_quality}
-    inputs |= {f"scores[{number}]": path for number, path in enumerate(evaluations)}
+    inputs = {"manifest": manifest, "splits_summary": splits_summary}
+    inputs |= {"metacells_quality": metacells_quality} if metacells_quality else {}
+    for name, paths in (("scores", scores), ("tests", tests), ("courses", courses), ("embeddings", embeddings)):
+        inputs |= {f"{name}[{number}]": path for number, path in enumerate(paths or [])}
     chosen = settings.model_dump(mode="json")
     record(
         "report",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mistline.config.scales import load_scales
-from mistline.core.errors import ConfigError, InputError
+from mistline.core.errors import InputError
 from mistline.core.files import read_json, write_parquet, write_text
-from mistline.core.hashing import hash_file
 from mistline.core.log import progress
 from mistline.core.provenance import record, versions
 from mistline.mist.card import write_card
@@ -20,6 +17,7 @@ from mistline.mist.he_proof import prove_he
 from mistline.mist.inventory import Cohort, describe
 from mistline.mist.metacells import read_vocabulary
 from mistline.mist.seal import Proven, SlideFiles, prove
+from mistline.mist.sheet import check_splits, read_entries, read_sections
 from mistline.mist.vocabulary import unite
 from mistline.store.manifest import write_manifest
 from mistline.workflow.digest import code_digest
@@ -50,8 +48,8 @@ def run(
     params: Annotated[str, typer.Option(help="the sections that the dataset was made with, as one JSON object")],
 ) -> None:
     """Seal the dataset; nothing is written unless every check passes."""
-    entries = _read_entries(slides_json)
-    sections = _read_sections(params)
+    entries = read_entries(slides_json)
+    sections = read_sections(params)
     sizes = load_scales(scales)
     folder = manifest.parent
     cohort = Cohort(folder, entries, read_json(folder / "splits.json"), read_json(folder / "metacells.json"))
@@ -66,7 +64,7 @@ def run(
         )
         for e in entries
     ]
-    _check_splits(files, cohort.splits)
+    check_splits(files, cohort.splits)
     proven = [prove(item, sizes, levels) for item in progress(files, "prove")]
     _check_channels(files, proven)
     histology = {item.slide: prove_he(item, sizes) for item in files if item.has_he}
@@ -83,38 +81,6 @@ def run(
     inputs = {name: folder / name for name in ("splits.json", "metacells.h5ad", "metacells.json")}
     code = made_by["code"]["seal_dataset"]
     record("seal_dataset", outputs=[manifest, genes, card], inputs=inputs, params=sections, code=code)
-
-
-def _read_entries(text: str) -> list[dict[str, Any]]:
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError("slides-json", f"not valid JSON ({error})", "pass a JSON list of slides") from None
-    for entry in entries:
-        missing = [key for key in ("slide", "donor", "tissue", "disease") if key not in entry]
-        if missing:
-            raise ConfigError("slides-json", f"a slide lacks {missing[0]}", "give slide, donor, tissue and disease")
-    if not entries:
-        raise ConfigError("slides-json", "no slides", "name at least one")
-    return list(entries)
-
-
-def _read_sections(text: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(text))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise ConfigError("params", f"not a JSON object ({error})", "pass the sections as one object") from None
-
-
-def _check_splits(files: list[SlideFiles], splits: Mapping[str, Any]) -> None:
-    """Check that splits.json is of these slides, donors and files."""
-    for item in files:
-        described = splits["slides"].get(item.slide)
-        if described is None or described["donor"] != item.donor:
-            what = f"splits.json does not know it as a slide of donor {item.donor}"
-            raise InputError(f"slide {item.slide}", what, "run make_splits again")
-        if not item.splits.is_file() or hash_file(item.splits) != described["sha256"]:
-            raise InputError(item.splits, "it is not the file that splits.json describes", "run make_splits again")
 
 
 def _check_channels(files: list[SlideFiles], proven: list[Proven]) -> None:

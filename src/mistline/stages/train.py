@@ -17,7 +17,7 @@ from mistline.store.manifest import read_manifest
 from mistline.train.checkpoint import GENES, WEIGHTS, Identity, ModelFiles, save
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.run import train
-from mistline.train.source import DatasetSource
+from mistline.train.source import open_source
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import find, folder_modules
 
@@ -50,7 +50,7 @@ def run(
         raise ConfigError("train", "the model's files lie apart", f"write {WEIGHTS} and {GENES} beside --config")
     context = Context(seed, pick_device(devices), threads, resume=weights.parent / "resume")
     parts = {
-        split: DatasetSource(dataset, split=split, workers=threads - 1, scratch=scratch) for split in ("train", "val")
+        split: open_source(dataset, split=split, workers=threads - 1, scratch=scratch) for split in ("train", "val")
     }
     with cpu_threads(threads):
         trained = train(package, section, parts["train"], parts["val"], context)

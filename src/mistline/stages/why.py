@@ -22,11 +22,12 @@ def run(file: Annotated[Path, typer.Argument(help="a file or folder that a stage
 def _current_codes(stage: str) -> set[str]:
     """Return the digests that a stage's outputs can carry today.
 
-    Some stages load a model or a task by name, whose code counts too; which one, the digest itself tells.
+    Some stages load a model or task, or start a script, by name: its code counts too; which, the digest itself tells.
     """
     if not (PACKAGE / "stages" / f"{stage}.py").is_file():
         return set()
     extras: list[tuple[str, ...]] = [()]
     extras += [folder_modules(package) for package in importlib.import_module("mistline.models").REGISTRY.values()]
     extras += [(module,) for module in importlib.import_module("mistline.tasks").REGISTRY.values()]
+    extras += [(f"mistline.tasks.peers.{script.stem}",) for script in (PACKAGE / "tasks/peers").glob("run_*.py")]
     return {code_digest(stage, *modules) for modules in extras}

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from mistline.core.errors import InputError
 from mistline.core.files import atomic_path
 
-_KEY = b"mistline"
+ORIGIN_KEY = b"mistline"
+ABSENT_KEY = b"mistline_not_run"  # of a file without rows: why (see `store.absent`)
 _REMEDY = "run embed again"
 
 
@@ -74,7 +75,7 @@ class EmbeddingWriter:
         _refuse_non_finite(self._path, cell_ids, rows)
         columns = {"cell_id": pa.array(list(cell_ids), pa.string())}
         columns |= {f"e{i}": pa.array(np.ascontiguousarray(rows[:, i], dtype=np.float32)) for i in range(rows.shape[1])}
-        about = {_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
+        about = {ORIGIN_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
         table = pa.table(columns).replace_schema_metadata(about)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._part, table.schema, compression="zstd")
@@ -98,7 +99,7 @@ def read_origin(path: Path) -> Origin:
     Raises:
         InputError: the file is missing, damaged or carries no origin.
     """
-    about = (_open(path).schema_arrow.metadata or {}).get(_KEY)
+    about = (_open(path).schema_arrow.metadata or {}).get(ORIGIN_KEY)
     if about is None:
         raise InputError(path, "does not say which model and dataset it was made from", _REMEDY)
     return Origin(**json.loads(about))
@@ -108,9 +109,12 @@ def read_blocks(path: Path) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float
     """Yield (cell ids [n], rows [n, D]) in the order of the file.
 
     Raises:
-        InputError: the file is missing or damaged, or a value is not finite; names the cell.
+        InputError: the file is missing, damaged or says "not run", or a value is not finite; names the cell.
     """
     file = _open(path)
+    absent = (file.schema_arrow.metadata or {}).get(ABSENT_KEY)
+    if absent is not None:
+        raise InputError(path, f"not run: {absent.decode('utf-8')}", "leave out what builds on it")
     for number in range(file.num_row_groups):
         table = file.read_row_group(number)
         ids = np.array(table.column("cell_id").to_pylist(), dtype=np.str_)

@@ -34,6 +34,11 @@ class Manifest:
         return str(self.content["version"])
 
     @property
+    def kind(self) -> str:
+        """`xenium`: images and records in shards; `tables`: tables of cells or spots without images."""
+        return str(self.content.get("kind", "xenium"))
+
+    @property
     def slides(self) -> dict[str, Mapping[str, Any]]:
         """Slide -> its entry, in the order of the sheet."""
         return {entry["slide"]: entry for entry in self.content["slides"]}

@@ -4,8 +4,11 @@ A task is one module that offers
 
 * `PROTOCOLS`: name -> what it does, in a sentence;
 * `NEEDS_LABELS`: whether it can run only where slides have labels;
+* `JUDGES`: what of a model it can judge: its `embedding`, `prediction`s that the model is trained for, or both;
+* `WITHOUT_LABELS`: only where some protocols show no label to train on; those judge embeddings only;
 * `Params`: its settings (a strict `Section`);
-* `evaluate(inputs, params, protocol) -> Scores`.
+* `folds(cells, params, protocol) -> DataFrame`, only where it divides the cells itself;
+* `evaluate(inputs, params, protocol) -> Scores`, of a model, or of the controls where `inputs.is_controls`.
 
 Its top level imports nothing heavier than numpy: a dry run reads `Params` and `PROTOCOLS` from it.
 """
@@ -13,5 +16,12 @@ Its top level imports nothing heavier than numpy: a dry run reads `Params` and `
 from __future__ import annotations
 
 REGISTRY = {
+    "annotation": "mistline.tasks.annotation",
+    "biomarker": "mistline.tasks.biomarker",
     "clustering": "mistline.tasks.clustering",
+    "composition": "mistline.tasks.composition",
+    "crossmodal": "mistline.tasks.crossmodal",
+    "domains": "mistline.tasks.domains",
+    "expression": "mistline.tasks.expression",
+    "retrieval": "mistline.tasks.retrieval",
 }

@@ -16,6 +16,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
+MODEL = "model"  # the row of the model that is judged; every other row of `Scores.rows` is a control
+ANSWER_KEYS, ANSWER = ("slide", "cell_id", "truth"), "answer_"  # columns of the answers' table
+CONTROLS = "controls"  # the name under which controls are judged, once for all models
+
+
+class Published(Section):
+    """A figure of the literature, to be shown beside ours."""
+
+    protocol: str = Field(min_length=1, description="the task's protocol that it was made by")
+    metric: str = Field(min_length=1, description="our name of the metric")
+    value: float = Field(description="as published")
+    method: str = Field(min_length=1, description="name of the method, as published")
+    row: str | None = Field(None, description="our row that is the same method; empty for a line of its own")
+    source: str = Field("", description="where it is from")
+
 
 class TaskParams(Section):
     """Settings that every task has."""
@@ -25,14 +40,36 @@ class TaskParams(Section):
     )
     bootstrap: int = Field(1000, ge=100, description="draws behind an interval")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="coverage of an interval")
+    published: tuple[Published, ...] = Field(
+        (), description="figures published for the same data, split and metric; shown in a column of their own"
+    )
 
 
 class Inputs(Protocol):
-    """The files of one model's embeddings, read on demand.
+    """The files of what is judged, read on demand: a model's embeddings, its predictions, or neither.
 
     Rows are asked for as a table of cells (all of `cells` or a part of it), so that a task holds in memory
     only the cells it judges.
     """
+
+    @property
+    def is_controls(self) -> bool:
+        """Return whether the controls are judged, and no model."""
+        ...
+
+    @property
+    def has_predictions(self) -> bool:
+        """Return whether the model gives predictions of its own, not an embedding."""
+        ...
+
+    @property
+    def values(self) -> str:
+        """Return what `counts` gives: counts, normalised (by depth) or log (of that)."""
+        ...
+
+    def sheet(self) -> pd.DataFrame:
+        """Return slide, donor, tissue, disease (null where not given): one row a slide, in the order of the cohort."""
+        ...
 
     def count(self, *splits: str) -> int:
         """Return the number of cells of some splits."""
@@ -41,11 +78,21 @@ class Inputs(Protocol):
     def cells(self, *splits: str, at_most: int | None = None, seed: int = 0) -> pd.DataFrame:
         """Return the cells of some splits: slide, donor, row, cell_id, x_um, y_um, split, label_<column>.
 
+        array_row and array_col too where some slide lies on an array; null on the others.
+
         Args:
-            splits: names, such as test.
+            splits: names, such as test; none for all cells.
             at_most: how many to draw by seed, kept in the order of the files; None for all.
             seed: of the draw, which is the same for every model.
         """
+        ...
+
+    def folds(self) -> pd.DataFrame:
+        """Return the task's own division: slide, cell_id, fold, part (see `store.parts`); a cell once in each fold."""
+        ...
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the model's predictions: slide, cell_id, fold, part, p_<class>."""
         ...
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
@@ -60,6 +107,10 @@ class Inputs(Protocol):
         """Return the ids of the genes measured on every slide, sorted."""
         ...
 
+    def colours(self, cells: pd.DataFrame) -> NDArray[np.float32] | None:
+        """Return [n, 3], mean red, green and blue of each given cell's image; None where they are not on record."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -71,32 +122,81 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """The answer of a task for one model and protocol.
+class Row:
+    """One row of a table.
 
     Args:
-        unit: what the intervals resample: donor, slide or cell.
+        metrics: name -> estimate.
+        per_unit: name -> unit -> the metric of this unit alone, for paired tests; empty where cells are resampled.
+        about: what it is and how it was made, JSON values only.
+        answers: [n] the class or cluster given to each of `Scores.scored`, as text; None where cells get none.
+    """
+
+    metrics: Mapping[str, Estimate]
+    per_unit: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    answers: NDArray[np.object_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The answer of a task for one model, or for the controls, under one protocol.
+
+    Args:
+        unit: what the intervals resample: donor, slide, gene or cell.
         n: cells (or whatever is scored) behind the metrics.
-        metrics: name -> estimate, for the model.
-        controls: control -> the same metrics, for what needs no model.
-        settings: everything a reader needs to repeat the number, JSON values only.
+        rows: `MODEL` and controls that depend on it, or the controls alone.
+        settings: everything a reader needs to repeat the numbers, JSON values only.
+        scored: slide, cell_id and truth of the scored cells, for maps of the rows' answers; None without any.
     """
 
     unit: str
     n: int
-    metrics: Mapping[str, Estimate]
-    controls: Mapping[str, Mapping[str, Estimate]]
+    rows: Mapping[str, Row]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    scored: pd.DataFrame | None = None
+
+    @property
+    def model(self) -> Row:
+        """The model's row."""
+        return self.rows[MODEL]
+
+    @property
+    def controls(self) -> dict[str, Row]:
+        """The other rows."""
+        return {name: row for name, row in self.rows.items() if name != MODEL}
+
+    def answers(self) -> pd.DataFrame:
+        """Return slide, cell_id, truth and a column `answer_<row>` a row that answers; no line without `scored`."""
+        import pandas as pd
+
+        if self.scored is None:
+            return pd.DataFrame({name: pd.Series(dtype=str) for name in ANSWER_KEYS})
+        given = {f"{ANSWER}{name}": row.answers for name, row in self.rows.items() if row.answers is not None}
+        return self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the evaluation's JSON that the task is responsible for."""
+        model = self.rows.get(MODEL, Row({}))
+        controls = self.controls
         return {
             "unit": self.unit,
             "n": self.n,
-            "metrics": {name: asdict(estimate) for name, estimate in self.metrics.items()},
-            "controls": {
-                control: {name: asdict(estimate) for name, estimate in metrics.items()}
-                for control, metrics in self.controls.items()
+            "metrics": _metrics(model),
+            "per_unit": _per_unit(model),
+            "controls": {name: _metrics(row) for name, row in controls.items()},
+            "controls_per_unit": {name: _per_unit(row) for name, row in controls.items()},
+            "settings": {
+                **self.settings,
+                "model": dict(model.about),
+                "controls": {name: dict(row.about) for name, row in controls.items()},
             },
-            "settings": dict(self.settings),
         }
+
+
+def _metrics(row: Row) -> dict[str, Any]:
+    return {name: asdict(estimate) for name, estimate in row.metrics.items()}
+
+
+def _per_unit(row: Row) -> dict[str, dict[str, float]]:
+    return {name: dict(values) for name, values in row.per_unit.items()}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from mistline.core.errors import ConfigError, InputError
-from mistline.tasks.base import Estimate, Inputs, Scores, TaskParams
+from mistline.tasks.base import Inputs, Row, Scores, TaskParams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # What needs scikit-learn, igraph or pandas is imported where it is used: a dry run reads Params from this module.
 
 NEEDS_LABELS = True
+JUDGES = frozenset(["embedding"])
 PROTOCOLS = {
     "fixed_resolution": "one resolution, chosen without labels",
     "oracle": "resolutions swept and the best picked with the labels, for each metric; only for parity with "
@@ -51,24 +52,24 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: too few cells or classes to score.
     """
-    from mistline.tasks.controls import DESCRIPTIONS, representations
+    from mistline.tasks.controls import DESCRIPTIONS, left_out, representations
     from mistline.tasks.stats import choose_unit
 
     n_test = inputs.count("test")
     cells = inputs.cells("test", at_most=params.max_cells, seed=params.seed)
     labels, known = _labels(cells, params)
-    embedding = inputs.embedding(cells)
     unit = choose_unit(cells["donor"].to_numpy(dtype=str)[known], cells["slide"].to_numpy(dtype=str)[known])
     swept = params.sweep if protocol == "oracle" else ()
     resolutions = tuple(sorted({*swept, params.resolution}))
 
     judge = _Judge(params, resolutions, labels, known, unit)
-    metrics, details = judge.points(embedding)
-    controls: dict[str, dict[str, Estimate]] = {}
-    control_details: dict[str, Any] = {}
-    for name, points in representations(inputs, cells, embedding, params.seed).items():
-        controls[name], control_details[name] = judge.points(points())
-    controls["one_cluster"], _ = judge.clusters({0.0: np.zeros(len(cells), dtype=np.int64)})
+    rows = {
+        name: judge.points(points(), DESCRIPTIONS.get(name, ""))
+        for name, points in representations(inputs, cells, params.seed).items()
+    }
+    if inputs.is_controls:
+        everything = np.zeros(len(cells), dtype=np.int64)
+        rows["one_cluster"] = judge.clusters({0.0: everything}, DESCRIPTIONS["one_cluster"])
     settings = {
         **params.model_dump(mode="json"),
         "protocol": PROTOCOLS[protocol],
@@ -79,10 +80,9 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "n_unlabelled": int((~known).sum()),
         "n_classes": int(labels.max()) + 1,
         "interval": f"{unit.note}; the clusters are held fixed",
-        "model": details,
-        "controls": {name: {"what": DESCRIPTIONS[name], **control_details.get(name, {})} for name in controls},
+        "left_out": left_out(inputs, cells) if inputs.is_controls else {},
     }
-    return Scores(unit.name, int(known.sum()), metrics, controls, settings)
+    return Scores(unit.name, int(known.sum()), rows, settings)
 
 
 class _Judge:
@@ -99,34 +99,35 @@ class _Judge:
         self._params, self._resolutions = params, resolutions
         self._labels, self._known, self._unit = labels, known, unit
 
-    def points(self, points: NDArray[np.float32]) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    def points(self, points: NDArray[np.float32], what: str) -> Row:
         """Cluster [n, D] points at every resolution and score the best one of each metric."""
         from mistline.tasks.leiden import communities, neighbour_graph
 
         graph = neighbour_graph(points, self._params.n_neighbors)
-        return self.clusters(
-            {
-                resolution: communities(graph, resolution, self._params.n_iterations, self._params.seed)
-                for resolution in self._resolutions
-            }
-        )
+        found = {
+            resolution: communities(graph, resolution, self._params.n_iterations, self._params.seed)
+            for resolution in self._resolutions
+        }
+        return self.clusters(found, what)
 
-    def clusters(self, found: dict[float, NDArray[np.int64]]) -> tuple[dict[str, Estimate], dict[str, Any]]:
+    def clusters(self, found: dict[float, NDArray[np.int64]], what: str) -> Row:
         """Score partitions: resolution -> [n] cluster of each cell."""
         from mistline.core.seeds import generator
         from mistline.tasks.agreement import METRICS
         from mistline.tasks.stats import bootstrap_tables, resample_tables
 
         tables = {resolution: self._tables(clusters) for resolution, clusters in found.items()}
-        estimates, picked = {}, {}
+        estimates, per_unit, picked = {}, {}, {}
         for metric, score in METRICS.items():
             best = max(tables, key=lambda resolution: float(score(tables[resolution].sum(axis=0)[None])[0]))
             rng = generator(self._params.seed, "evaluate", "clustering", metric)
             replicates = resample_tables(self._unit, tables[best], self._params.bootstrap, rng)
             estimates[metric] = bootstrap_tables(score, tables[best].sum(axis=0), replicates, self._params.confidence)
+            per_unit[metric] = self._unit.by_name(score(tables[best]))
             picked[metric] = best
         sizes = {str(resolution): int(clusters.max()) + 1 for resolution, clusters in found.items()}
-        return estimates, {"n_clusters": sizes, "resolution": picked}
+        about = {"n_clusters": sizes, "resolution": picked} | ({"what": what} if what else {})
+        return Row(estimates, per_unit, about)
 
     def _tables(self, clusters: NDArray[np.int64]) -> NDArray[np.int64]:
         from mistline.tasks.stats import tables_by_unit

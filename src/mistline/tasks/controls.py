@@ -8,6 +8,7 @@ A control is asked for a table of cells and answers [n, D].
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,9 @@ from sklearn.decomposition import PCA
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
-from mistline.tasks.base import Inputs
+from mistline.tasks.base import MODEL, Inputs
+
+logger = logging.getLogger("mistline.tasks")
 
 N_COMPONENTS = 50
 MAX_GENES = 2000  # the most variable ones among training cells; panels have fewer
@@ -43,29 +46,39 @@ class LogCounts:
     Args:
         genes: ids, sorted.
         depth: median counts of a training cell, which every cell is scaled to.
+        values: what is there already: counts, normalised (only logged) or log (taken as it is).
     """
 
     genes: tuple[str, ...]
     depth: float
+    values: str = "counts"
 
     def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
         """Scale [n, G] raw counts to the depth and take log1p; a cell without counts stays zero."""
+        if self.values == "log":
+            return counts.tocsr().astype(np.float32)
+        if self.values == "normalised":
+            return counts.astype(np.float64).log1p().tocsr().astype(np.float32)
         totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
         scale = sparse.diags(self.depth / np.maximum(totals, 1.0))
         return (scale @ counts.astype(np.float64)).log1p().tocsr().astype(np.float32)
 
 
-def representations(
-    inputs: Inputs, cells: pd.DataFrame, embedding: NDArray[np.float32], seed: int
-) -> dict[str, Callable[[], NDArray[np.float32]]]:
-    """Return control -> how to compute its [n, D] rows for these cells; nothing is computed yet.
+def representations(inputs: Inputs, cells: pd.DataFrame, seed: int) -> dict[str, Callable[[], NDArray[np.float32]]]:
+    """Return row -> how to compute its [n, D] for these cells; nothing is computed yet.
+
+    For a model these are the model itself and its own rows shuffled; for the controls, everything that needs
+    no model.
 
     Args:
         inputs: the files.
         cells: the cells judged.
-        embedding: [n, D] the model's rows for them.
         seed: of the evaluation.
     """
+
+    @cache
+    def embedding() -> NDArray[np.float32]:
+        return inputs.embedding(cells)
 
     @cache
     def fitted() -> tuple[LogCounts, sparse.csr_matrix]:
@@ -75,12 +88,44 @@ def representations(
     def rows() -> sparse.csr_matrix:
         return fitted()[0].of(inputs.counts(cells, fitted()[0].genes))
 
-    return {
+    if not inputs.is_controls:
+        return {MODEL: embedding, "shuffled": lambda: shuffled(embedding(), seed)}
+    found = {
         "coordinates": lambda: coordinates(cells),
         "log_counts": lambda: rows().toarray(),
         "pca": lambda: principal_components(fitted()[1], rows()),
-        "shuffled": lambda: shuffled(embedding, seed),
     }
+    missing = left_out(inputs, cells)
+    for name, reason in missing.items():
+        logger.warning("the control %s is left out: %s", name, reason)
+    return {name: compute for name, compute in found.items() if name not in missing}
+
+
+def left_out(inputs: Inputs, cells: pd.DataFrame) -> dict[str, str]:
+    """Return control -> why it says nothing of these cells; slides that are no tables have all of them."""
+    reasons = {}
+    if not has_coordinates(cells):
+        reasons["coordinates"] = "not every slide has coordinates"
+    if not inputs.common_genes():
+        reasons |= dict.fromkeys(("log_counts", "pca"), "no gene is measured on every slide")
+    return reasons
+
+
+def has_coordinates(cells: pd.DataFrame) -> bool:
+    """Return whether every cell has a place."""
+    return bool(cells[["x_um", "y_um"]].notna().all(axis=None))
+
+
+def require_coordinates(cells: pd.DataFrame, task: str) -> None:
+    """Refuse cells without a place, for a task that asks where cells are.
+
+    Raises:
+        InputError: names the slides that lack coordinates.
+    """
+    lost = cells.loc[cells[["x_um", "y_um"]].isna().any(axis=1), "slide"].unique()
+    if len(lost):
+        what = f"asks for coordinates, and {len(lost)} slides have none, such as {min(lost)}"
+        raise InputError(f"tasks.{task}", what, "leave the task out, or these slides with only:")
 
 
 def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
@@ -91,6 +136,14 @@ def coordinates(cells: pd.DataFrame) -> NDArray[np.float32]:
     xy_um = xy_um - xy_um.min(axis=0)
     xy_um[:, 0] += slide * step_um
     return xy_um.astype(np.float32)
+
+
+def scaled_places(cells: pd.DataFrame) -> NDArray[np.float32]:
+    """Return [n, 2] places within each slide's bounding box, 0 .. 1: what places say of a slide from other slides."""
+    places = cells[["x_um", "y_um"]]
+    by_slide = places.groupby(cells["slide"])
+    low, high = by_slide.transform("min"), by_slide.transform("max")
+    return ((places - low) / np.maximum(high - low, 1e-9)).to_numpy(dtype=np.float32)
 
 
 def shuffled(embedding: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
@@ -112,11 +165,12 @@ def fit_log_counts(inputs: Inputs, train: pd.DataFrame) -> tuple[LogCounts, spar
     if train.empty:
         raise InputError("splits", "no training cell", "look at splits.json")
     counts = inputs.counts(train, genes)
-    depth = float(np.median(np.asarray(counts.sum(axis=1))))
-    rows = LogCounts(genes, max(depth, 1.0)).of(counts)
+    depth = max(float(np.median(np.asarray(counts.sum(axis=1)))), 1.0)
+    values = inputs.values
+    rows = LogCounts(genes, depth, values).of(counts)
     if len(genes) > MAX_GENES:
         mean = np.asarray(rows.mean(axis=0)).ravel()
         variance = np.asarray(rows.multiply(rows).mean(axis=0)).ravel() - mean**2
         kept = np.sort(np.argsort(-variance, kind="stable")[:MAX_GENES])
-        return LogCounts(tuple(genes[i] for i in kept), max(depth, 1.0)), rows[:, kept]
-    return LogCounts(genes, max(depth, 1.0)), rows
+        return LogCounts(tuple(genes[i] for i in kept), depth, values), rows[:, kept]
+    return LogCounts(genes, depth, values), rows

@@ -17,17 +17,42 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 
+_COLOURS = ("red", "green", "blue")  # columns of the index of a slide's patches
+_ARRAY = ("array_row", "array_col")  # of slides whose spots lie on an array: their neighbours are those of the array
+
 
 @dataclass(frozen=True, slots=True)
 class SlideFiles:
-    """The files of one slide that tasks may read."""
+    """The files of one slide that tasks may read, and what the sheet says of it."""
 
     slide: str
     donor: str
-    embedding: Path
     cells: Path
     counts: Path
     splits: Path
+    embedding: Path | None = None
+    tissue: str | None = None
+    disease: str | None = None
+    patches: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is judged.
+
+    Args:
+        model: name of the run; None for the controls.
+        seed: its training seed.
+        dataset_version: hash of the manifest the evaluation is of.
+        predictions: its predictions (parquet), where it gives any.
+        folds: the task's own division of the cells (parquet), where it has one.
+    """
+
+    model: str | None
+    seed: int
+    dataset_version: str
+    predictions: Path | None = None
+    folds: Path | None = None
 
 
 class FileInputs:
@@ -35,23 +60,40 @@ class FileInputs:
 
     Args:
         slides: the slides judged, in the order of the cohort.
-        model: name of the run judged.
-        seed: its training seed.
-        dataset_version: hash of the manifest the evaluation is of.
+        subject: what is judged on them.
 
     Raises:
-        InputError: an embedding was made from another dataset version, model or seed, or the weights differ
-            between slides.
+        InputError: an embedding or prediction was made from another dataset version, model or seed, or the
+            weights differ between slides.
     """
 
-    def __init__(self, slides: Sequence[SlideFiles], model: str, seed: int, dataset_version: str) -> None:
+    def __init__(self, slides: Sequence[SlideFiles], subject: Subject) -> None:
         self.slides = {item.slide: item for item in slides}
-        expected: dict[str, str | int] = {"dataset_version": dataset_version, "model": model, "seed": seed}
-        origins = [_checked_origin(item.embedding, expected) for item in slides]
+        self._subject = subject
+        expected: dict[str, str | int] = {"dataset_version": subject.dataset_version, "seed": subject.seed}
+        if subject.model is not None:
+            expected["model"] = subject.model
+        made = [item.embedding for item in slides if item.embedding] + [subject.predictions] * self.has_predictions
+        origins = [_checked_origin(path, expected) for path in made if path]
         if len({origin.model_sha256 for origin in origins}) > 1:
-            raise InputError(
-                slides[0].embedding.parent, "the slides are embedded with different weights", "run embed again"
-            )
+            what = "the slides are embedded with different weights"
+            raise InputError(made[0] or "embeddings", what, "run embed again")
+
+    @property
+    def is_controls(self) -> bool:
+        """Return whether the controls are judged, and no model."""
+        return self._subject.model is None
+
+    @property
+    def has_predictions(self) -> bool:
+        """Return whether the model gives predictions of its own."""
+        return self._subject.predictions is not None
+
+    def sheet(self) -> pd.DataFrame:
+        """Return what the sheet says of each slide; see `tasks.base.Inputs`."""
+        columns = ("slide", "donor", "tissue", "disease")
+        rows = [[getattr(item, name) for name in columns] for item in self.slides.values()]
+        return pd.DataFrame(rows, columns=columns, dtype=object)
 
     def count(self, *splits: str) -> int:
         """Return the number of cells of some splits."""
@@ -72,10 +114,16 @@ class FileInputs:
 
     def _rows(self, splits: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return, for each slide, the rows of the cells of these splits."""
-        return [
-            np.flatnonzero(_table(item.splits, ["split"])["split"].isin(splits).to_numpy())
-            for item in self.slides.values()
-        ]
+        found = [_table(item.splits, ["split"])["split"] for item in self.slides.values()]
+        return [np.flatnonzero(split.isin(splits).to_numpy() | (not splits)) for split in found]
+
+    def folds(self) -> pd.DataFrame:
+        """Return the task's own division; see `tasks.base.Inputs`."""
+        return _table(_given(self._subject.folds, "folds", "assign-folds"))
+
+    def predictions(self) -> pd.DataFrame:
+        """Return the model's predictions; see `tasks.base.Inputs`."""
+        return _table(_given(self._subject.predictions, "predictions", "predict"))
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
         """Return [n, D], a row for each given cell."""
@@ -88,14 +136,14 @@ class FileInputs:
                 found = np.empty((len(cells), block.shape[1]), dtype=np.float32)
             if block.shape[1] != found.shape[1]:
                 what = f"{block.shape[1]} dimensions, other slides have {found.shape[1]}"
-                raise InputError(item.embedding, what, "run embed again")
+                raise InputError(item.embedding or slide, what, "run embed again")
             found[part.index.to_numpy()] = block
         if found is None:
             raise InputError("splits", "no cell is left to judge", "look at splits.json")
         return found
 
     def counts(self, cells: pd.DataFrame, genes: Sequence[str]) -> sparse.csr_matrix:
-        """Return [n, G] raw counts of these genes, a row for each given cell."""
+        """Return [n, G] counts (or other `values`) of these genes, a row for each given cell."""
         cells = cells.reset_index(drop=True)
         blocks, positions = [], []
         for slide, part in cells.groupby("slide", sort=False):
@@ -103,6 +151,28 @@ class FileInputs:
             positions.append(part.index.to_numpy())
         order = np.argsort(np.concatenate(positions), kind="stable")
         return sparse.vstack(blocks, format="csr")[order]
+
+    def colours(self, cells: pd.DataFrame) -> NDArray[np.float32] | None:
+        """Return [n, 3] mean colours of the cells' patches; see `tasks.base.Inputs`."""
+        paths = {slide: self.slides[str(slide)].patches for slide in cells["slide"].unique()}
+        found = np.empty((len(cells), len(_COLOURS)), dtype=np.float32)
+        for slide, path in paths.items():
+            if path is None:
+                return None
+            own = (cells["slide"] == slide).to_numpy()
+            index = _table(path, ["cell_id", *_COLOURS]).iloc[cells["row"].to_numpy()[own]]
+            if not np.array_equal(index["cell_id"].to_numpy(), cells["cell_id"].to_numpy()[own]):
+                raise InputError(path, "its cells are not those of the slide", "run cut-patches again")
+            found[own] = index[list(_COLOURS)].to_numpy(dtype=np.float32)
+        return found
+
+    @property
+    def values(self) -> str:
+        """Return what `counts` gives: counts, normalised or log."""
+        found = {_values(item.counts) for item in self.slides.values()}
+        if len(found) > 1:
+            raise InputError("counts", f"values differ between slides ({', '.join(sorted(found))})", "run them apart")
+        return found.pop()
 
     def common_genes(self) -> tuple[str, ...]:
         """Return the ids of the genes measured on every slide, sorted."""
@@ -125,8 +195,9 @@ def _read_cells(item: SlideFiles, rows: NDArray[np.int64]) -> pd.DataFrame:
     cells = _table(item.cells)
     if not np.array_equal(cells["cell_id"].to_numpy(), split["cell_id"].to_numpy()):
         raise InputError(item.splits, f"its cells are not those of {item.cells.name}", "run make-splits again")
+    array = [name for name in _ARRAY if name in cells.columns]
     labels = [name for name in cells.columns if name.startswith("label_")]
-    table = cells[["cell_id", "x_um", "y_um", *labels]].assign(split=split["split"]).iloc[rows]
+    table = cells[["cell_id", "x_um", "y_um", *array, *labels]].assign(split=split["split"]).iloc[rows]
     table.insert(0, "slide", item.slide)
     table.insert(1, "donor", item.donor)
     table.insert(2, "row", rows)
@@ -140,16 +211,23 @@ def _table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
         raise InputError(path, "no such file", "run the stage that makes it") from None
 
 
+def _given(path: Path | None, what: str, stage: str) -> Path:
+    if path is None:
+        raise InputError(what, f"the task asks for {what} and none were given", f"run {stage} and give its file")
+    return path
+
+
 def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]:
-    ids, rows = read_embedding(item.embedding)
+    path = _given(item.embedding, "embeddings", "embed")
+    ids, rows = read_embedding(path)
     index = pd.Index(ids)
     if not index.is_unique:
         doubled = index[index.duplicated()][0]
-        raise InputError(item.embedding, f"cell {doubled} is embedded more than once", "run embed again")
+        raise InputError(path, f"cell {doubled} is embedded more than once", "run embed again")
     position = index.get_indexer(pd.Index(part["cell_id"]))
     if (position < 0).any():
         missing = part["cell_id"].to_numpy()[int(np.argmax(position < 0))]
-        raise InputError(item.embedding, f"cell {missing} has no embedding", "run embed again")
+        raise InputError(path, f"cell {missing} has no embedding", "run embed again")
     return rows[position]
 
 
@@ -158,6 +236,15 @@ def _gene_ids(path: Path) -> tuple[str, ...]:
     store = anndata.read_h5ad(path, backed="r")
     try:
         return tuple(store.var_names.astype(str))
+    finally:
+        store.file.close()
+
+
+@cache
+def _values(path: Path) -> str:
+    store = anndata.read_h5ad(path, backed="r")
+    try:
+        return str(store.uns.get("values", "counts"))
     finally:
         store.file.close()
 

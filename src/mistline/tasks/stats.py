@@ -1,4 +1,4 @@
-"""Bootstrap intervals over the right unit, vectorised.
+"""Bootstrap intervals over the right unit, vectorised, and paired tests over the same units.
 
 Scores that are functions of additive tables (contingency, confusion, sums) are resampled as tables: one
 multinomial draw a replicate, never a list of cells, so that the cost does not depend on the number of cells.
@@ -6,7 +6,7 @@ multinomial draw a replicate, never a list of cells, so that the cost does not d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,14 +29,23 @@ class Unit:
     """What is resampled.
 
     Args:
-        name: donor, slide or cell.
+        name: donor, slide, gene or cell.
         codes: [n] the unit of each scored item; all zeros for cell, where items are exchangeable.
-        n_units: number of donors or slides; 1 for cell.
+        names: [n_units] of the units; one for cell.
     """
 
     name: str
     codes: NDArray[np.int64]
-    n_units: int
+    names: tuple[str, ...]
+
+    @property
+    def n_units(self) -> int:
+        """Number of donors, slides or genes; 1 for cell."""
+        return len(self.names)
+
+    def by_name(self, values: NDArray[np.float64]) -> dict[str, float]:
+        """Return unit -> its value; nothing where cells are resampled, which are no units to pair."""
+        return {} if self.name == "cell" else dict(zip(self.names, values.tolist(), strict=True))
 
     @property
     def note(self) -> str:
@@ -54,8 +63,8 @@ def choose_unit(donors: NDArray[np.str_], slides: NDArray[np.str_]) -> Unit:
     for name, values in (("donor", donors), ("slide", slides)):
         found, codes = np.unique(values, return_inverse=True)
         if len(found) >= FEWEST_UNITS:
-            return Unit(name, codes.astype(np.int64), len(found))
-    return Unit("cell", np.zeros(len(slides), dtype=np.int64), 1)
+            return Unit(name, codes.astype(np.int64), tuple(found.tolist()))
+    return Unit("cell", np.zeros(len(slides), dtype=np.int64), ("all",))
 
 
 def tables_by_unit(
@@ -133,3 +142,68 @@ def bootstrap_tables(
         bounds: smallest and largest possible value of the score.
     """
     return interval(float(score(table[None])[0]), score(replicates), confidence, bounds)
+
+
+def bootstrap_mean(
+    per_unit: Mapping[str, float],
+    draws: int,
+    confidence: float,
+    generator: np.random.Generator,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> Estimate:
+    """Return the mean over units and its percentile interval; units without a value (NaN) are left out.
+
+    Args:
+        per_unit: unit -> value, such as a gene's correlation or a donor's accuracy.
+        draws: replicates.
+        confidence: coverage of the interval.
+        generator: source of randomness.
+        bounds: smallest and largest possible value.
+    """
+    values = np.array([value for value in per_unit.values() if np.isfinite(value)], dtype=np.float64)
+    if not len(values):
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    weights = generator.multinomial(len(values), np.full(len(values), 1 / len(values)), size=draws)
+    return interval(float(values.mean()), weights @ values / len(values), confidence, bounds)
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """A paired comparison of two rows over the units both have.
+
+    Args:
+        n: units with a value in both.
+        difference: mean of first minus second.
+        p: two-sided Wilcoxon signed-rank test; None where fewer than `FEWEST_PAIRS` units can be paired.
+    """
+
+    n: int
+    difference: float
+    p: float | None
+
+
+FEWEST_PAIRS = 5  # below, the smallest p a signed-rank test can give is above 0.06
+
+
+def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
+    """Compare two rows unit by unit."""
+    from scipy.stats import wilcoxon
+
+    shared = [unit for unit in first if unit in second and np.isfinite(first[unit]) and np.isfinite(second[unit])]
+    differences = np.array([first[unit] - second[unit] for unit in shared], dtype=np.float64)
+    mean = float(differences.mean()) if len(shared) else float("nan")
+    if len(shared) < FEWEST_PAIRS:
+        return Paired(len(shared), mean, None)
+    if not differences.any():
+        return Paired(len(shared), mean, 1.0)
+    return Paired(len(shared), mean, float(wilcoxon(differences).pvalue))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p values adjusted by Holm's step-down procedure (1979), in the order given."""
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted.tolist()

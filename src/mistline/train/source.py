@@ -8,9 +8,24 @@ from pathlib import Path
 from typing import Literal
 
 from mistline.data import MistDataset, open_dataset
-from mistline.models.contract import Batch, Needs
+from mistline.models.contract import Batch, Needs, Source
+from mistline.store.manifest import read_manifest
+from mistline.train.tables import TableSource
 
 _FEWEST_FOR_WORKERS = 20_000  # records below which starting processes costs more than they save
+
+
+def open_source(
+    manifest: Path,
+    split: Literal["train", "val", "test"] | None = None,
+    slides: Sequence[str] | None = None,
+    workers: int = 0,
+    scratch: Path | None = None,
+) -> Source:
+    """Open a part of a sealed dataset, of bundles or of tables; see `DatasetSource`."""
+    if read_manifest(manifest).kind == "tables":
+        return TableSource(manifest, split, slides)
+    return DatasetSource(manifest, split, slides, workers, scratch)
 
 
 class DatasetSource:
@@ -27,7 +42,10 @@ class DatasetSource:
         genes: see `Source`.
         common_genes: see `Source`.
         channels: see `Source`.
+        values: see `Source`.
     """
+
+    values: Literal["counts", "normalised", "log"] = "counts"
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ NEEDS = {
     "check_bundle": Need(1000),
     "project_image": Need(2000),
     "read_cells": Need(1500, 1500, 24),
+    "read_table": Need(2000, 1500, 40),
+    "cut_patches": Need(4000, 500),  # a JPEG or PNG is decoded as a whole
     "cut_crops": Need(2000, 500, 4),
     "cut_tiles": Need(2000, 500, 4),
     "register_he": Need(3500, 300),
@@ -35,8 +37,15 @@ NEEDS = {
     "fit_metacells": Need(10_000, 300),  # max_fit_cells of a 5,000-gene panel are held
     "assign_metacells": Need(2000, 300),
     "seal_dataset": Need(2000, 600),
+    "seal_tables": Need(2000, 600),
     "train": Need(8000),
     "embed": Need(6000, 500),
+    "assign_folds": Need(1500, 400),
+    "compare": Need(500),
+    "predict": Need(6000, 4000),
+    "peer_environment": Need(2000),
+    "peer_embed": Need(8000, 8000, 24),
+    "peer_predict": Need(6000, 8000, 24),
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
     "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not

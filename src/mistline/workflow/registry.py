@@ -21,46 +21,106 @@ from mistline.config.base import validate
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
+from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
+
+CONTROLS = "controls"
+
+EMBEDDING, PREDICTION = "embedding", "prediction"
+_SERVES = frozenset([EMBEDDING])
+_READS = frozenset(["genes"])
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """A run of the configuration whose names and settings are known to be right.
+class ResolvedModel:
+    """A model's run whose name and settings are known to be right.
 
     Args:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
+        serves: what tasks can judge: its embedding, or predictions that it is trained for, task by task.
+        reads: what it needs of a dataset: genes, image, coordinates.
+        upstream: other runs whose embeddings it reads.
     """
 
     params: BaseModel
     modules: tuple[str, ...]
+    serves: frozenset[str]
+    reads: frozenset[str]
+    upstream: tuple[str, ...]
 
 
-def resolve_models(runs: Mapping[str, ModelRun]) -> dict[str, Resolved]:
+@dataclass(frozen=True, slots=True)
+class ResolvedTask:
+    """A task's run whose name and settings are known to be right.
+
+    Args:
+        params: the settings, defaults filled in.
+        modules: what `code_digest` must look at beside the stage.
+        models: names of the runs it judges.
+        embedders: those of them that give an embedding.
+        without_labels: protocols in which nothing is trained on labels, so that only embeddings can be judged.
+        has_folds: whether it divides the cells itself, instead of taking the dataset's splits.
+    """
+
+    params: BaseModel
+    modules: tuple[str, ...]
+    models: tuple[str, ...]
+    embedders: tuple[str, ...]
+    without_labels: frozenset[str]
+    has_folds: bool
+
+    def judged(self, protocol: str) -> tuple[str, ...]:
+        """Return the names of the runs that one protocol judges."""
+        return self.embedders if protocol in self.without_labels else self.models
+
+
+def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dict[str, ResolvedModel]:
     """Check the `models` section.
 
+    Args:
+        runs: name of a run -> registered model and settings.
+        has_images: whether the slides of the run have images.
+
     Raises:
-        ConfigError: an unknown model (names the nearest), or a setting its Params refuses.
+        ConfigError: an unknown model (names the nearest), a setting its Params refuses, a name that is taken, a
+            model that needs images or files where there are none, or an upstream run that gives no embedding.
     """
     found = {}
     for name, run in runs.items():
+        if name == CONTROLS:
+            raise ConfigError(f"models.{name}", "this name is taken by the controls", "choose another")
         package = find("models", run.model, f"models.{name}.model")
         params = importlib.import_module(f"{package}.params").Params
-        found[name] = Resolved(validate(params, run.params, f"models.{name}.params"), folder_modules(package))
+        settings = validate(params, run.params, f"models.{name}.params")
+        absent = [path for path in (settings.files() if hasattr(settings, "files") else ()) if not Path(path).is_file()]
+        if absent:
+            raise ConfigError(f"models.{name}.params: {absent[0]}", "no such file", "correct the path; none is fetched")
+        found[name] = ResolvedModel(settings, folder_modules(package), *_offers(settings))
+        if "image" in found[name].reads and not has_images:
+            what = f"the model {run.model} reads images, and the slides of this run are tables without any"
+            raise ConfigError(f"models.{name}", what, "leave this model out")
+    for name, model in found.items():
+        for other in model.upstream:
+            if other not in found or EMBEDDING not in found[other].serves:
+                given = [run for run, item in found.items() if EMBEDDING in item.serves]
+                raise unknown(f"models.{name}.params", "run that gives embeddings", other, dict.fromkeys(given))
     return found
 
 
-def resolve_tasks(runs: Mapping[str, TaskRun], slides: Sequence[Slide]) -> dict[str, Resolved]:
+def resolve_tasks(
+    runs: Mapping[str, TaskRun], slides: Sequence[Slide], models: Mapping[str, ResolvedModel]
+) -> dict[str, ResolvedTask]:
     """Check the `tasks` section.
 
     Args:
         runs: name of a task -> its protocols and settings.
         slides: the slides of the run.
+        models: what `resolve_models` returned.
 
     Raises:
-        ConfigError: an unknown task or protocol (names the nearest), a setting its Params refuses, or a task
-            that needs labels where no slide has any.
+        ConfigError: an unknown task, protocol or model (names the nearest), a setting its Params refuses, a
+            model that cannot serve the task, or a task that needs labels where no slide has any.
     """
     found = {}
     for name, run in runs.items():
@@ -68,12 +128,64 @@ def resolve_tasks(runs: Mapping[str, TaskRun], slides: Sequence[Slide]) -> dict[
         task = importlib.import_module(module_name)
         for protocol in run.protocols:
             check_protocol(task, name, protocol)
-        if task.NEEDS_LABELS and not any(slide.labels for slide in slides):
+        if task.NEEDS_LABELS and not any(slide.labels or slide.table for slide in slides):
             raise ConfigError(
                 f"tasks.{name}", "needs labels, and no slide of this run has any", "set `labels` of a slide"
             )
-        found[name] = Resolved(validate(task.Params, run.params, f"tasks.{name}.params"), (module_name,))
+        params = validate(task.Params, run.params, f"tasks.{name}.params")
+        judged = _judged(name, run, task, models)
+        embedders = tuple(model for model in judged if EMBEDDING in models[model].serves)
+        without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
+        found[name] = ResolvedTask(params, (module_name,), judged, embedders, without, hasattr(task, "folds"))
     return found
+
+
+def shown_runs(
+    viewer: Viewer, seeds: Sequence[int], models: Mapping[str, ResolvedModel]
+) -> tuple[tuple[str, int], ...]:
+    """Return (model, seed) of every embedding that viewers get: of all models that give one, or of those asked for.
+
+    Raises:
+        ConfigError: the settings name a model that gives no embedding.
+    """
+    embedders = [name for name, model in models.items() if EMBEDDING in model.serves]
+    asked = embedders if viewer.models is None else viewer.models
+    for name in asked:
+        if name not in embedders:
+            raise ConfigError("viewer.models", f"{name} gives no embedding", "leave it out; maps of the report show it")
+    trained = seeds[:1] if viewer.seeds is None else viewer.seeds
+    return tuple((model, seed) for model in asked for seed in trained)
+
+
+def _offers(params: BaseModel) -> tuple[frozenset[str], frozenset[str], tuple[str, ...]]:
+    """Return what a model's settings say it serves, reads and builds on; most say nothing and give an embedding."""
+    defaults = (("serves", _SERVES), ("reads", _READS), ("upstream", ()))
+    return tuple(getattr(params, name)() if hasattr(params, name) else usual for name, usual in defaults)  # type: ignore[return-value]
+
+
+def _judged(name: str, run: TaskRun, task: ModuleType, models: Mapping[str, ResolvedModel]) -> tuple[str, ...]:
+    """Return the runs that a task judges."""
+    reasons = {model: _unfit(model, task, models) for model in models}
+    for model in run.models:
+        if model not in models:
+            raise unknown(f"tasks.{name}.models", "model", model, models)
+        if reasons[model]:
+            raise ConfigError(f"tasks.{name}.models", reasons[model], "leave it out of this task")
+    return run.models or tuple(model for model, reason in reasons.items() if not reason)
+
+
+def _unfit(name: str, task: ModuleType, models: Mapping[str, ResolvedModel]) -> str:
+    """Return why a task cannot judge a run; empty where it can."""
+    model = models[name]
+    if not model.serves & task.JUDGES:
+        return f"{name} gives {_listed(model.serves)}, the task judges {_listed(task.JUDGES)}"
+    given = model.reads.union(*(models[other].reads for other in model.upstream))
+    answers = given & frozenset(getattr(task, "REFUSES", ()))
+    return f"{name} reads {_listed(answers)}, which the task asks for" if answers else ""
+
+
+def _listed(names: frozenset[str]) -> str:
+    return " and ".join(sorted(names)) or "nothing"
 
 
 def find(room: str, name: str, where: str) -> str:

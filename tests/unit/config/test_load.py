@@ -11,6 +11,8 @@ from mistline.config.load import load_config, read_sheet
 from mistline.core.errors import ConfigError
 
 SLIDE = {"slide": "s1", "bundle": "b", "donor": "d", "tissue": "t", "disease": "x"}
+NEITHER = {"slide": "t1", "donor": "d", "tissue": "t", "disease": "x"}
+TABLE = NEITHER | {"table": "t.h5ad"}
 
 
 def config(**values: Any) -> Any:
@@ -35,7 +37,16 @@ def config(**values: Any) -> Any:
         ({"slides": [SLIDE, SLIDE]}, "slides named more than once: s1"),
         ({"only": "s2"}, "only: names slides that are not in the sheet: s2"),
         ({"slides": [SLIDE | {"slide": "a/b"}]}, "config.slides.0.slide: string should match pattern"),
-        ({"slides": [{"slide": "s1"}]}, "config.slides.0.bundle: this key is required; set it."),
+        ({"slides": [{"slide": "s1", "bundle": "b"}]}, "config.slides.0.donor: this key is required; set it."),
+        ({"slides": [NEITHER]}, "config.slides.0: give bundle (a Xenium run) or table (an h5ad or a Visium folder)"),
+        ({"slides": [TABLE | {"bundle": "b"}]}, "config.slides.0: bundle and table are both given"),
+        ({"slides": [NEITHER | {"tabel": "t.h5ad"}]}, "config.slides.0.tabel: unknown key; did you mean table."),
+        ({"slides": [TABLE | {"values": "logs"}]}, "config.slides.0.values: input should be 'counts', 'normalised'"),
+        ({"slides": [TABLE | {"um_per_unit": 0}]}, "config.slides.0.um_per_unit: input should be greater than 0"),
+        ({"slides": [SLIDE | {"um_per_unit": 0.5}]}, "um_per_unit belongs to a slide given as table"),
+        ({"slides": [SLIDE | {"values": "log"}]}, "values belongs to a slide given as table"),
+        ({"slides": [SLIDE, TABLE]}, "slides: t1 is a table and s1 a bundle; run them apart"),
+        ({"slides": [TABLE, TABLE | {"slide": "t2", "values": "log"}]}, "values differ (t1 counts and t2 log)"),
         ({"splits": {"val_share": 0.5, "test_share": 0.5}}, "leave nothing to train on"),
     ],
 )
@@ -48,6 +59,14 @@ def test_what_is_wrong_is_said(values: dict[str, Any], sentence: str) -> None:
 def test_only_restricts_and_keeps_the_sheet_s_order() -> None:
     slides = [SLIDE | {"slide": name} for name in ("c", "a", "b")]
     assert [slide.slide for slide in config(slides=slides, only="b,c").active_slides] == ["c", "b"]
+
+
+def test_the_kind_of_a_run_is_that_of_its_active_slides() -> None:
+    assert config().kind == "xenium"
+    tables = config(slides=[TABLE])
+    assert (tables.kind, list(tables.models)) == ("tables", ["pca"])  # the image baseline reads no table
+    assert config(slides=[SLIDE, TABLE], only="t1").kind == "tables"
+    assert config(slides=[SLIDE, TABLE], only="s1").kind == "xenium"
 
 
 def test_a_section_from_the_command_line() -> None:
@@ -73,3 +92,12 @@ def test_a_bad_sheet(tmp_path: Path, text: str | None, sentence: str) -> None:
         sheet.write_text(text)
     with pytest.raises(ConfigError, match=sentence):
         read_sheet(sheet)
+
+
+def test_an_image_belongs_to_a_table():
+    assert config(slides=[TABLE | {"image": "i.png"}]).has_images
+    assert not config(slides=[TABLE]).has_images
+    with pytest.raises(ConfigError, match="has image without table"):
+        config(slides=[SLIDE | {"image": "i.png"}])
+    with pytest.raises(ConfigError, match="image_um_per_px without image"):
+        config(slides=[TABLE | {"image_um_per_px": 0.5}])

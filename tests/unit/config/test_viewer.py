@@ -13,15 +13,6 @@ def config(tmp_path, **viewer):
     return load_config({"slides": [SLIDE], "models": MODELS, "seeds": [3, 4], "viewer": viewer}, root=tmp_path)
 
 
-def test_every_model_is_shown_with_the_first_seed(tmp_path):
-    assert config(tmp_path).shown_runs == (("one", 3), ("two", 3))
-
-
-def test_models_and_seeds_can_be_chosen(tmp_path):
-    assert config(tmp_path, models=["two"], seeds=[4, 3]).shown_runs == (("two", 4), ("two", 3))
-    assert config(tmp_path, models=[]).shown_runs == ()
-
-
 @pytest.mark.parametrize(
     ("viewer", "sentence"),
     [

@@ -6,7 +6,7 @@ import pytest
 
 from mistline.core.errors import InputError
 from mistline.core.files import write_json
-from mistline.report.scores import Value, format_value, metric_direction, overlap, read_comparisons
+from mistline.report.scores import Value, format_value, overlap, read_comparisons
 from tests.unit.report.tree import score
 
 
@@ -107,15 +107,26 @@ def test_a_file_without_a_key_is_refused(compare):
         compare(result)
 
 
-@pytest.mark.parametrize(
-    ("metric", "direction"), [("ari", 1), ("recall_at_5", 1), ("log_loss", -1), ("rmse_top50", -1), ("arid", 0)]
-)
-def test_directions(metric, direction):
-    assert metric_direction(metric) == direction
-
-
 def test_values_without_interval():
     alone = Value(0.5, None, None)
     assert format_value(alone) == "0.500 (no interval)"
     assert overlap(alone, Value(0.4, 0.3, 0.5))
     assert not overlap(alone, Value(0.4, 0.3, 0.49))
+
+
+def test_the_scatter_over_seeds_is_told(compare):
+    found = compare(score("v", "deep", 1, 0.4), score("v", "deep", 0, 0.5))
+    assert found.entries[0].values["ari"].sd == pytest.approx(0.1 / 2**0.5)
+    assert compare(score("v", "deep", 1, 0.4)).entries[0].values["ari"].sd is None
+
+
+def test_what_could_not_be_run_is_told_and_not_scored(compare):
+    peer = score("v", "peer", 0, 0.4) | {"metrics": {}, "controls": {}, "n": 0, "not_run": "no wheel for this machine"}
+    controls = score("v", "controls", 0, 0.4) | {"metrics": {}, "settings": {"left_out": {"pca": "no common gene"}}}
+    found = compare(score("v", "deep", 0, 0.8), peer, controls)
+    assert [(row.name, row.is_control, row.reason) for row in found.not_run] == [
+        ("peer", False, "no wheel for this machine"),
+        ("pca", True, "no common gene"),
+    ]
+    assert "peer" not in [entry.name for entry in found.entries]
+    assert found.n == 40

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from mistline.core.files import write_json, write_parquet
+from mistline.core.hdf5 import write_h5ad
 from mistline.core.provenance import record
 from mistline.mist.pyramid import Description, LevelWriter, create
 from mistline.store.codec import encode
@@ -38,7 +41,7 @@ class Tree:
 
     @property
     def scores(self) -> list[Path]:
-        return sorted(path for path in (self.root / "evaluation").rglob("*.json") if ".meta." not in path.name)
+        return sorted((self.root / "evaluation").rglob("*.seed-*.json"))
 
     def options(self, out: Path) -> dict[str, Any]:
         """Arguments of the report stage."""
@@ -53,6 +56,18 @@ class Tree:
             "figures": out / "figures",
             "scales": json.dumps(SCALES),
             "scores": self.scores,
+        }
+
+    def all_options(self, out: Path) -> dict[str, Any]:
+        """Arguments with everything that was judged: answers, tests, courses and embeddings."""
+        courses = sorted(self.root.rglob("*.jsonl"))
+        names = ["/".join([path.stem.split(".")[0], "0", *path.parts[-3:-1]]) for path in courses]
+        return self.options(out) | {
+            "answers": [path.with_suffix(".parquet") for path in self.scores],
+            "tests": [self.root / "evaluation/domains/random_spot.json"],
+            "courses": courses,
+            "course_names": names,
+            "embeddings": sorted((self.root / "embeddings").rglob("*.parquet")),
         }
 
 
@@ -98,6 +113,7 @@ def write_slide(root: Path, entry: dict[str, str], seed: int, side: str) -> None
     write_parquet(folder / "metacells.parquet", _metacells(rng))
     write_parquet(root / "dataset/splits" / f"{name}.parquet", pd.DataFrame({"cell_id": _ids(), "split": side}))
     _write_shards(folder, name, pixels, xy_um)
+    _write_counts(folder / "counts.h5ad", rng)
     record("read_cells", outputs=[folder / "cells.parquet"], inputs={}, params={"min_counts": 1}, code="c0ffee")
 
 
@@ -208,6 +224,7 @@ def _cells(rng: np.random.Generator, xy_um: np.ndarray) -> pd.DataFrame:
             "n_genes": rng.integers(1, 12, N_CELLS),
             "cell_area_um2": rng.uniform(20, 200, N_CELLS),
             "n_nuclei": rng.integers(0, 2, N_CELLS),
+            "label_kind": np.resize(np.array(["A", HOSTILE, "</script>", None], dtype=object), N_CELLS),
         }
     )
 
@@ -226,13 +243,14 @@ def _write_image(folder: Path, name: str, pixels: np.ndarray) -> None:
 
 def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray) -> None:
     genes = np.arange(3, dtype=np.uint16)
-    lines = []
+    padded, ids, lines = np.pad(pixels[0], 20), _ids(), []
     with ShardWriter(folder / "shards/cell", 10**5, 1.0) as writer:
         for number, (col, row) in enumerate((xy_um / PIXEL_UM).astype(int)):
             half = 8 + number % 5
-            crop = np.pad(pixels[0], 20)[row + 20 - half : row + 20 + half, col + 20 - half : col + 20 + half]
+            crop = padded[row + 20 - half : row + 20 + half, col + 20 - half : col + 20 + half]
             key = writer.put(encode(np.ascontiguousarray(crop)[None], genes, genes.astype(np.int64) + 1))
-            lines.append({"key": key, "slide": name, "cell_id": _ids()[number], "side_px": 2 * half, "n_counts": 6})
+            corner = {"row_px": row - half, "col_px": col - half, "side_px": 2 * half}
+            lines.append({"key": key, "slide": name, "cell_id": ids[number], **corner, "n_counts": 6})
     write_parquet(folder / "shards/cell.parquet", pd.DataFrame(lines))
     for scale in ("niche", "region"):
         side = 64 if scale == "niche" else 128
@@ -240,3 +258,9 @@ def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray
             writer.put(encode(np.ascontiguousarray(pixels[:, :side, :side]), genes, genes.astype(np.int64)))
         table = pd.DataFrame({"key": [0], f"{scale}_id": ["0_0"], "side_px": [side], "n_cells": [1]})
         write_parquet(folder / "shards" / f"{scale}.parquet", table)
+
+
+def _write_counts(path: Path, rng: np.random.Generator) -> None:
+    names = pd.DataFrame({"symbol": [f"{HOSTILE}{i}" for i in range(12)]}, index=[f"g{i:02d}" for i in range(12)])
+    counts = rng.poisson(np.arange(12) / 4, (N_CELLS, 12)).astype(np.int32)
+    write_h5ad(path, anndata.AnnData(sparse.csr_matrix(counts), pd.DataFrame(index=_ids()), names))

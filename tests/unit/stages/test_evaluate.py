@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
@@ -15,14 +16,16 @@ PARAMS = json.dumps({"label": "cell_type", "bootstrap": 100})
 @pytest.fixture
 def options(cohort, tmp_path):
     manifest = tmp_path / "manifest.json"
-    version = write_manifest(manifest, {"slides": ["a", "b"]})
+    version = write_manifest(manifest, {"slides": [{"slide": "a"}, {"slide": "b"}]})
     items = [cohort.add("a", "d1"), cohort.add("b", "d2")]
     for item in items:
         from mistline.store.embeddings import read_embedding
 
         ids, rows = read_embedding(item.embedding)
         cohort.embed(item, list(ids), rows, version)
-    columns = {name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__}
+    columns = {
+        name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__ if name != "patches"
+    }
     return {
         **columns,
         "task": "clustering",
@@ -40,11 +43,11 @@ def test_json_is_the_contract(options):
     found = json.loads(options["scores"].read_text())
     assert set(found) == {
         *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
-        *("metrics", "controls", "settings", "seconds", "peak_mb"),
+        *("metrics", "per_unit", "controls", "controls_per_unit", "settings", "seconds", "peak_mb"),
     }
     assert found["dataset_version"] == read_manifest(options["manifest"]).version
     assert set(found["metrics"]) == {"ari", "nmi", "ami"}
-    assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "shuffled", "one_cluster"}
+    assert set(found["controls"]) == {"shuffled"}
     for metrics in (found["metrics"], *found["controls"].values()):
         assert all(set(estimate) == {"value", "low", "high"} for estimate in metrics.values())
     assert found["seconds"] > 0
@@ -61,8 +64,17 @@ def test_scores_do_not_depend_on_the_threads(options):
     assert found[0] == found[1]
 
 
+def test_controls_are_judged_without_a_model(options):
+    del options["embedding"]
+    evaluate.run(**{**options, "model": "controls"})
+    found = json.loads(options["scores"].read_text())
+    assert found["metrics"] == {}
+    assert set(found["controls"]) == {"coordinates", "log_counts", "pca", "one_cluster"}
+    assert found["settings"]["controls"]["pca"]["what"]
+
+
 def test_another_dataset_is_refused_and_nothing_written(options):
-    write_manifest(options["manifest"], {"slides": ["other"]})
+    write_manifest(options["manifest"], {"slides": [{"slide": "other"}]})
     with pytest.raises(InputError, match="another dataset version"):
         evaluate.run(**options)
     assert not options["scores"].exists()
@@ -75,8 +87,18 @@ def test_another_dataset_is_refused_and_nothing_written(options):
         ({"protocol": "oracel"}, "did you mean oracle"),
         ({"params": '{"label": "cell_type", "resolutio": 1}'}, "did you mean resolution"),
         ({"donor": ["d1"]}, "not equally many"),
+        ({"embedding": None}, "a model is judged by its embeddings"),
+        ({"model": "controls"}, "the controls by neither"),
     ],
 )
 def test_wrong_options_are_one_sentence(options, change, message):
     with pytest.raises(ConfigError, match=message):
         evaluate.run(**{**options, **change})
+
+
+def test_answers_of_scored_cells_are_written_for_maps(options, tmp_path):
+    answers = tmp_path / "evaluation" / "good.seed-0.parquet"
+    evaluate.run(**options, answers=answers)
+    found = pd.read_parquet(answers)
+    assert list(found.columns[:3]) == ["slide", "cell_id", "truth"]
+    assert json.loads(sidecar(answers).read_text())["stage"] == "evaluate"

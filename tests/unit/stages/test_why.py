@@ -83,6 +83,14 @@ def test_code_chosen_by_name_is_known(tmp_path, capsys, model):
     assert "The code has not changed since" in told(path, capsys)
 
 
+def test_code_of_a_script_that_is_started_is_known(tmp_path, capsys):
+    path = tmp_path / "a.parquet"
+    path.write_text("{}")
+    code = code_digest("peer_embed", "mistline.tasks.peers.run_banksy")
+    record("peer_embed", outputs=[path], inputs={}, params={}, code=code)
+    assert "The code has not changed since" in told(path, capsys)
+
+
 def test_a_file_inside_a_folder_that_was_made_as_one(tmp_path, capsys):
     shards = tmp_path / "cell"
     shards.mkdir()

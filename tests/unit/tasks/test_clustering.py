@@ -20,19 +20,26 @@ def two_slides(cohort):
 
 
 def test_planted_types_are_found_and_controls_are_not_flattered(two_slides):
-    scores = evaluate(two_slides.inputs(), PARAMS.model_copy(update={"resolution": 0.5}), "fixed_resolution")
-    assert scores.metrics["ari"].value > 0.95
-    assert abs(scores.controls["shuffled"]["ari"].value) < 0.1
-    assert abs(scores.controls["coordinates"]["ari"].value) < 0.1
-    assert scores.controls["pca"]["ari"].value > 0.9
-    assert scores.controls["one_cluster"]["ari"].value == 0
+    params = PARAMS.model_copy(update={"resolution": 0.5})
+    scores = evaluate(two_slides.inputs(), params, "fixed_resolution")
+    assert scores.model.metrics["ari"].value > 0.95
+    assert abs(scores.controls["shuffled"].metrics["ari"].value) < 0.1
+    controls = evaluate(two_slides.controls(), params, "fixed_resolution").controls
+    assert set(controls) == {"coordinates", "log_counts", "pca", "one_cluster"}
+    assert abs(controls["coordinates"].metrics["ari"].value) < 0.1
+    assert controls["pca"].metrics["ari"].value > 0.9
+    assert controls["one_cluster"].metrics["ari"].value == 0
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_interval_holds_its_estimate(two_slides, protocol):
-    scores = evaluate(two_slides.inputs(), PARAMS, protocol)
-    for metrics in (scores.metrics, *scores.controls.values()):
-        for estimate in metrics.values():
+    rows = [
+        row
+        for inputs in (two_slides.inputs(), two_slides.controls())
+        for row in evaluate(inputs, PARAMS, protocol).rows.values()
+    ]
+    for row in rows:
+        for estimate in row.metrics.values():
             assert -1 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
@@ -40,9 +47,9 @@ def test_oracle_is_never_below_and_says_what_it_is(two_slides):
     fixed = evaluate(two_slides.inputs(), PARAMS, "fixed_resolution")
     oracle = evaluate(two_slides.inputs(), PARAMS, "oracle")
     assert (fixed.settings["oracle"], oracle.settings["oracle"]) == (False, True)
-    for metric, estimate in fixed.metrics.items():
-        assert oracle.metrics[metric].value >= estimate.value
-    assert set(oracle.settings["model"]["resolution"]) == set(oracle.metrics)
+    for metric, estimate in fixed.model.metrics.items():
+        assert oracle.model.metrics[metric].value >= estimate.value
+    assert set(oracle.model.about["resolution"]) == set(oracle.model.metrics)
 
 
 def test_unlabelled_cells_are_counted_and_never_scored(two_slides):
@@ -67,11 +74,13 @@ def test_unit_is_donors_from_five_on(cohort):
         cohort.add(f"s{i}", f"d{i}", n=60)
     scores = evaluate(cohort.inputs(), PARAMS, "fixed_resolution")
     assert scores.unit == "donor"
+    assert set(scores.model.per_unit["ari"]) == {f"d{i}" for i in range(5)}
 
 
 def test_few_donors_say_that_cells_are_resampled(two_slides):
     scores = evaluate(two_slides.inputs(), PARAMS, "fixed_resolution")
     assert scores.unit == "cell"
+    assert scores.model.per_unit["ari"] == {}
     assert "within these slides only" in scores.settings["interval"]
 
 

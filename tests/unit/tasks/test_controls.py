@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from mistline.core.errors import InputError
 from mistline.tasks import controls
 
 
@@ -12,6 +14,14 @@ def test_places_of_two_slides_never_meet(cohort):
     xy = controls.coordinates(cells)
     first, second = xy[cells["slide"] == "a"], xy[cells["slide"] == "b"]
     assert second[:, 0].min() - first[:, 0].max() > np.ptp(first[:, 0])
+
+
+def test_places_within_a_slide_run_from_0_to_1_on_every_slide():
+    import pandas as pd
+
+    cells = pd.DataFrame({"slide": ["b", "a", "b", "b"], "x_um": [10.0, 5.0, 30.0, 15.0], "y_um": [1.0, 7.0, 1.0, 1.0]})
+    found = controls.scaled_places(cells)
+    np.testing.assert_allclose(found, [[0, 0], [0, 0], [1, 0], [0.25, 0]])
 
 
 def test_shuffled_rows_are_the_same_rows_elsewhere(cohort):
@@ -51,3 +61,41 @@ def test_depth_normalised_rows_share_their_total(cohort):
     fitted, _ = controls.fit_log_counts(inputs, inputs.cells("train"))
     rows = fitted.of(inputs.counts(cells, fitted.genes))
     np.testing.assert_allclose(np.expm1(rows.toarray()).sum(axis=1), fitted.depth, rtol=1e-4)
+
+
+def _without_places(item):
+    import pandas as pd
+
+    cells = pd.read_parquet(item.cells).assign(x_um=np.nan, y_um=np.nan)
+    cells.to_parquet(item.cells)
+
+
+def test_slides_without_coordinates(cohort):
+    cohort.add("a", "d1")
+    _without_places(cohort.add("b", "d2"))
+    inputs = cohort.inputs()
+    cells = inputs.cells("test")
+    assert controls.left_out(inputs, cells) == {"coordinates": "not every slide has coordinates"}
+    assert controls.left_out(inputs, cells[cells["slide"] == "a"]) == {}
+    with pytest.raises(InputError, match=r"tasks\.domains: asks for coordinates, and 1 slides have none, such as b"):
+        controls.require_coordinates(cells, "domains")
+    controls.require_coordinates(cells[cells["slide"] == "a"], "domains")
+
+
+@pytest.mark.parametrize("values", ["normalised", "log"])
+def test_values_are_not_scaled_or_logged_twice(cohort, values):
+    import anndata
+
+    item = cohort.add("a", "d1")
+    table = anndata.read_h5ad(item.counts)
+    table.uns["values"] = values
+    table.X = table.X.astype(np.float32) * 0.5
+    table.write_h5ad(item.counts)
+    inputs = cohort.inputs()
+    fitted, rows = controls.fit_log_counts(inputs, inputs.cells("train"))
+    given = inputs.counts(inputs.cells("train"), fitted.genes).toarray()
+    assert inputs.values == fitted.values == values
+    np.testing.assert_allclose(rows.toarray(), given if values == "log" else np.log1p(given), rtol=1e-6)
+    cohort.add("b", "d2")
+    with pytest.raises(InputError, match="values differ between slides"):
+        _ = cohort.inputs().values

@@ -77,6 +77,20 @@ def test_foreign_splits_are_refused(cohort):
         cohort.inputs().cells("test")
 
 
+def test_places_on_an_array_are_given_where_there_are_any(cohort):
+    item, other = cohort.add("a", "d"), cohort.add("b", "d")
+    assert "array_row" not in cohort.inputs().cells()
+    table = pd.read_parquet(item.cells)
+    n = len(table)
+    grid = {"array_row": pd.array(range(n), "Int32"), "array_col": pd.array(range(1, n + 1), "Int32")}
+    table.assign(**grid).to_parquet(item.cells)
+    found = cohort.inputs().cells()
+    own = found["slide"] == "a"
+    assert found.loc[own, "array_col"].tolist() == list(range(1, n + 1))
+    assert found.loc[~own, "array_row"].isna().all()
+    assert other.slide == "b"
+
+
 def test_missing_file_names_itself(cohort):
     item = cohort.add("a", "d")
     item.embedding.unlink()

@@ -3,18 +3,21 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
+from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
 from mistline.workflow.digest import reachable
-from mistline.workflow.registry import resolve_models, resolve_tasks
+from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
 
 SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
 LABELLED = (Slide(**SLIDE, labels="labels.csv"),)
+MODELS = resolve_models({"a": ModelRun(model="pca"), "b": ModelRun(model="image")})
 CLUSTERING = {"protocols": ("fixed_resolution",), "params": {"label": "cell_type"}}
 
 
@@ -29,7 +32,9 @@ def test_every_registered_name_resolves(room):
     registry = importlib.import_module(f"mistline.{room}").REGISTRY
     assert registry
     if room == "models":
-        assert set(resolve_models({name: ModelRun(model=name) for name in registry})) == set(registry)
+        needed = {"peer": {"method": "celltypist"}}
+        runs = {name: ModelRun(model=name, params=needed.get(name, {})) for name in registry}
+        assert set(resolve_models(runs)) == set(registry)
     for name in registry if room == "tasks" else ():
         task = importlib.import_module(registry[name])
         assert task.PROTOCOLS
@@ -38,7 +43,7 @@ def test_every_registered_name_resolves(room):
 
 def test_unknown_model_names_the_nearest_and_the_known():
     with pytest.raises(
-        ConfigError, match=r"models.a.model: unknown model 'pac'; did you mean pca; known are image, pca"
+        ConfigError, match=r"models.a.model: unknown model 'pac'; did you mean pca; known are .*fusion, image, pca"
     ):
         resolve_models({"a": ModelRun(model="pac")})
 
@@ -50,28 +55,64 @@ def test_unknown_setting_names_the_nearest():
 
 def test_unknown_task_and_protocol():
     with pytest.raises(ConfigError, match="did you mean clustering"):
-        resolve_tasks({"clusterin": TaskRun(**CLUSTERING)}, LABELLED)
+        resolve_tasks({"clusterin": TaskRun(**CLUSTERING)}, LABELLED, MODELS)
     with pytest.raises(
         ConfigError, match=r"tasks.clustering.protocols: unknown protocol 'oracel'; did you mean oracle"
     ):
-        resolve_tasks({"clustering": TaskRun(**{**CLUSTERING, "protocols": ("oracel",)})}, LABELLED)
+        resolve_tasks({"clustering": TaskRun(**{**CLUSTERING, "protocols": ("oracel",)})}, LABELLED, MODELS)
 
 
 def test_labels_are_required_somewhere():
     with pytest.raises(ConfigError, match="no slide of this run has any"):
-        resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, (Slide(**SLIDE),))
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, (Slide(**SLIDE),), MODELS)
 
 
 def test_a_task_setting_that_is_missing():
     with pytest.raises(ConfigError, match=r"tasks.clustering.params.label: this key is required"):
-        resolve_tasks({"clustering": TaskRun(protocols=("oracle",))}, LABELLED)
+        resolve_tasks({"clustering": TaskRun(protocols=("oracle",))}, LABELLED, MODELS)
+
+
+def test_a_task_judges_all_that_can_serve_it_or_those_it_names():
+    run = resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, MODELS)["clustering"]
+    assert run.models == ("a", "b")
+    named = resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("b",))}, LABELLED, MODELS)["clustering"]
+    assert named.models == ("b",)
+    with pytest.raises(ConfigError, match=r"tasks.clustering.models: unknown model 'c'"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("c",))}, LABELLED, MODELS)
+
+
+def test_a_model_that_cannot_serve_the_task_is_refused_when_named_and_left_out_otherwise():
+    models = {**MODELS, "p": replace(MODELS["a"], serves=frozenset(["prediction"]))}
+    assert resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, models)["clustering"].models == ("a", "b")
+    with pytest.raises(ConfigError, match="p gives prediction, the task judges embedding; leave it out"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("p",))}, LABELLED, models)
+
+
+def test_a_model_that_reads_what_the_task_asks_for_is_refused_also_through_another(monkeypatch):
+    monkeypatch.setattr("mistline.tasks.clustering.REFUSES", frozenset(["genes"]), raising=False)
+    assert resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, MODELS)["clustering"].models == ("b",)
+    with pytest.raises(ConfigError, match="a reads genes, which the task asks for; leave it out"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("a",))}, LABELLED, MODELS)
+    models = {**MODELS, "c": replace(MODELS["b"], upstream=("a",))}
+    with pytest.raises(ConfigError, match="c reads genes"):
+        resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("c",))}, LABELLED, models)
+
+
+def test_a_model_of_images_is_refused_where_there_are_none():
+    with pytest.raises(ConfigError, match="reads images"):
+        resolve_models({"b": ModelRun(model="image")}, has_images=False)
+
+
+def test_the_name_of_the_controls_is_taken():
+    with pytest.raises(ConfigError, match="taken by the controls"):
+        resolve_models({"controls": ModelRun(model="pca")})
 
 
 def test_resolving_imports_nothing_heavy():
     code = (
         "import sys; from mistline.workflow.registry import *; from mistline.config.slides import Slide;"
-        f"resolve_models({{'a': ModelRun(model='pca'), 'b': ModelRun(model='image')}});"
-        f"resolve_tasks({{'clustering': TaskRun(**{CLUSTERING!r})}}, (Slide(**{SLIDE!r}, labels='x'),));"
+        f"models = resolve_models({{'a': ModelRun(model='pca'), 'b': ModelRun(model='image')}});"
+        f"resolve_tasks({{'clustering': TaskRun(**{CLUSTERING!r})}}, (Slide(**{SLIDE!r}, labels='x'),), models);"
         "print(sorted({'torch', 'sklearn', 'pandas', 'anndata', 'scipy', 'igraph'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -88,7 +129,7 @@ def test_another_model_or_a_new_line_of_the_registry_reruns_nothing(stage):
 
 
 def test_a_task_reaches_what_it_imports_late():
-    (module,) = resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED)["clustering"].modules
+    (module,) = resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, MODELS)["clustering"].modules
     seen = reachable("mistline.stages.evaluate", module)
     assert seen >= {
         "mistline.tasks.leiden",
@@ -97,3 +138,20 @@ def test_a_task_reaches_what_it_imports_late():
         "mistline.tasks.stats",
     }
     assert "mistline.tasks" not in seen
+
+
+def test_a_protocol_without_labels_judges_embeddings_only():
+    models = {**MODELS, "p": replace(MODELS["a"], serves=frozenset(["prediction"]))}
+    run = TaskRun(protocols=("unsupervised", "random_spot"), params={"label": "x"})
+    task = resolve_tasks({"domains": run}, LABELLED, models)["domains"]
+    assert task.judged("random_spot") == ("a", "b", "p")
+    assert task.judged("unsupervised") == ("a", "b")
+
+
+def test_viewers_get_every_embedding_of_the_first_seed_or_those_asked_for():
+    models = MODELS | resolve_models({"c": ModelRun(model="fusion", params={"preset": "gat_only"})})
+    assert shown_runs(Viewer(), (3, 4), models) == (("a", 3), ("b", 3))
+    assert shown_runs(Viewer(models=("b",), seeds=(4, 3)), (3, 4), models) == (("b", 4), ("b", 3))
+    assert shown_runs(Viewer(models=()), (3, 4), models) == ()
+    with pytest.raises(ConfigError, match=r"viewer.models: c gives no embedding"):
+        shown_runs(Viewer(models=("c",)), (3, 4), models)

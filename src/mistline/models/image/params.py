@@ -15,3 +15,7 @@ class Params(Section):
     window_um: float = Field(20.0, gt=0, description="side of the view that every cell has at the same scale")
     max_fit_cells: int = Field(200_000, ge=100, description="training cells drawn for the fit")
     batch_size: int = Field(512, ge=1, description="cells read at once; does not change the result")
+
+    def reads(self) -> frozenset[str]:
+        """Return what it needs of a dataset."""
+        return frozenset(["image"])

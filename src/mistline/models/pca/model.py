@@ -1,7 +1,7 @@
 """Principal components of log-normalised counts of the genes that every slide measures.
 
-Counts of a cell are scaled to the median depth of the training cells, then log1p. Depth, mean and axes are
-fitted on training cells only.
+Counts of a cell are scaled to the median depth of the training cells, then log1p; values that a table gives as
+normalised are only logged, log values are taken as they are. Depth, mean and axes are fitted on training cells only.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from mistline.models.moments import Components, Moments
 from mistline.models.pca.params import Params
 from mistline.models.sampling import drawn
 
+VALUES = ("counts", "normalised", "log")  # positions are stored with the weights
+
 
 class Model:
     """See `mistline.models.contract.Model`.
@@ -33,6 +35,7 @@ class Model:
         self.genes = genes
         self._needs = Needs(genes="dense", batch_size=params.batch_size)
         self._depth = 1.0
+        self._values = "counts"
         self._components: Components | None = None
 
     @classmethod
@@ -41,13 +44,16 @@ class Model:
         del context
         if not source.common_genes:
             raise InputError("dataset", "no gene is measured on every slide", "train on slides of one panel")
-        return cls(params, source.common_genes)
+        model = cls(params, source.common_genes)
+        model._values = source.values
+        return model
 
     @classmethod
     def restore(cls, params: Params, arrays: Mapping[str, NDArray[Any]], genes: tuple[str, ...]) -> Model:
         """Return the trained model."""
         model = cls(params, genes)
         model._depth = float(arrays["depth"][0])
+        model._values = VALUES[int(arrays["values"][0])]
         model._components = Components(arrays["mean"], arrays["scale"], arrays["axes"], arrays["share"])
         return model
 
@@ -75,10 +81,11 @@ class Model:
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return depth, mean, scale, axes and share."""
+        """Return depth, kind of values, mean, scale, axes and share."""
         fitted = self._fitted()
         return {
             "depth": np.array([self._depth]),
+            "values": np.array([VALUES.index(self._values)]),
             "mean": fitted.mean,
             "scale": fitted.scale,
             "axes": fitted.axes,
@@ -106,6 +113,10 @@ class Model:
         return np.array([place[gene] for gene in self.genes], dtype=np.int64)
 
     def _log(self, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._values == "log":
+            return counts
+        if self._values == "normalised":
+            return np.log1p(counts)
         totals = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return np.log1p(counts * (self._depth / totals))
 

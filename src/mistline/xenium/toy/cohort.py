@@ -130,13 +130,31 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
     return stream.getvalue()
 
 
+# Small enough for a laptop. Six donors are too few for the task `biomarker`.
+_MODELS = {
+    "pca": {"model": "pca"},
+    "image": {"model": "image"},
+    "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
+    "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
+}
+_TASKS = {
+    "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},
+    "clustering": {"protocols": ["fixed_resolution", "oracle"], "params": {"label": "cell_type"}},
+    "composition": {"protocols": ["dataset_split"], "params": {"label": "cell_type"}},
+    "crossmodal": {"protocols": ["image_to_genes_ridge"]},
+    "domains": {"protocols": ["spatial_block"], "params": {"label": "domain", "n_blocks": 2}},
+    "expression": {"protocols": ["dataset_split"], "params": {"n_genes": 10, "max_cells": 600}},
+    "retrieval": {"protocols": ["other_donors"], "params": {"labels": ["cell_type", "domain"]}},
+}
+
+
 def _config(seed: int) -> str:
     settings = {
         "slides": "slides.tsv",
         "seed": seed,
         "metacells": {"n_metacells": 24, "n_components": 16, "levels": [8, 4, 2], "min_cells": 5},
-        "models": {"pca": {"model": "pca"}, "image": {"model": "image"}},
-        "tasks": {"clustering": {"protocols": ["fixed_resolution", "oracle"], "params": {"label": "cell_type"}}},
+        "models": _MODELS,
+        "tasks": _TASKS,
     }
     head = "# Toy slides with known truth (truth.json). Paths are relative to this folder: snakemake --directory here\n"
     return head + yaml.safe_dump(settings, sort_keys=False)

@@ -1,0 +1,38 @@
+"""What the name of a metric says of it: which direction is better, and which metrics are told of first."""
+
+from __future__ import annotations
+
+HIGHER_IS_BETTER = frozenset(
+    [
+        *("accuracy", "ami", "ari", "auc", "f1", "homogeneity", "nmi", "pcc", "pearson", "precision", "r2", "recall"),
+        *("silhouette", "spearman", "ssim", "top2", "within_one_ring"),
+    ]
+)
+LOWER_IS_BETTER = frozenset(["brier", "ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
+_FIRST = (
+    *("ari", "macro_f1", "pcc", "auc", "pearson", "recall", "kl", "accuracy", "ring_accuracy", "balanced_accuracy"),
+    *("nmi", "ami", "macro_precision", "spearman", "interior_accuracy", "within_one_ring", "log_loss", "ece"),
+)
+_PLAIN = ("linear", "ridge")  # of several ways to read a representation out, the plainest is told of first
+
+
+def direction(metric: str) -> int:
+    """Return 1 where higher is better, -1 where lower is better, 0 where it is not known.
+
+    A name may carry a cut-off or a qualifier on either side: `recall_at_5`, `pcc_top50`, `linear_macro_f1`.
+    """
+    for known, sign in ((HIGHER_IS_BETTER, 1), (LOWER_IS_BETTER, -1)):
+        if any(_holds(metric, name) for name in known):
+            return sign
+    return 0
+
+
+def place(metric: str) -> tuple[bool, int, bool, str]:
+    """Return a key that sorts metrics: those to quote first come first, and what has a qualifier comes later."""
+    alike = next((number for number, name in enumerate(_FIRST) if _holds(metric, name)), len(_FIRST))
+    rank = _FIRST.index(metric) if metric in _FIRST else alike
+    return metric not in _FIRST, rank, not metric.startswith(_PLAIN), metric
+
+
+def _holds(metric: str, name: str) -> bool:
+    return f"_{name}_" in f"_{metric}_"

@@ -1,0 +1,1 @@
+"""Which cells or spots are neighbours: sparse, symmetric graphs over one slide."""

@@ -1,0 +1,1 @@
+"""A frozen image encoder of timm, with weights from a file or at random."""

@@ -1,0 +1,109 @@
+"""Settings of a published method that is run in an environment of its own."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from mistline.config.base import Section
+
+Option = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is known of a method before it is installed.
+
+    Args:
+        serves: embedding or prediction.
+        reads: what it needs of a dataset.
+        options: its own settings and their values where the configuration says nothing: those of its authors.
+        max_cells: of a slide, above which it is not run; None for no such limit.
+        why_max: what the limit comes from.
+    """
+
+    serves: str
+    reads: frozenset[str]
+    options: Mapping[str, Option]
+    max_cells: int | None = None
+    why_max: str = ""
+
+
+_DENSE = "it holds matrices of all pairs of cells"
+
+METHODS = {
+    "celltypist": Method("prediction", frozenset(["genes"]), {"C": 1.0, "max_iter": 1000, "use_SGD": False}),
+    "graphst": Method(
+        "embedding",
+        frozenset(["genes", "coordinates"]),
+        {"epochs": 600, "datatype": "10X", "components": 20},
+        20_000,
+        _DENSE,
+    ),
+    "banksy": Method(
+        "embedding",
+        frozenset(["genes", "coordinates"]),
+        {"lambda": 0.8, "neighbours": 15, "components": 20},
+    ),
+}
+
+
+class Params(Section):
+    """A published method and its own settings."""
+
+    method: str = Field(description=f"one of {', '.join(sorted(METHODS))}")
+    options: dict[str, Option] = Field(
+        default_factory=dict, validate_default=True, description="the method's own settings; see README.md beside this"
+    )
+    max_minutes: float = Field(600, gt=0, description="for one run of the method; then it counts as not run")
+
+    @field_validator("method")
+    @classmethod
+    def _method_is_known(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(_unknown("method", value, METHODS))
+        return value
+
+    @model_validator(mode="after")
+    def _options_are_the_methods(self) -> Params:
+        known = METHODS[self.method].options
+        for name, value in self.options.items():
+            if name not in known:
+                raise ValueError(f"options: {_unknown('option', name, known)}")
+            if not _fits(value, known[name]):
+                wanted = type(known[name]).__name__
+                raise ValueError(f"options.{name}: {value!r} is not a {wanted}, as {known[name]!r} is")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Option]:
+        """The method's settings, the authors' where none are given."""
+        return {**METHODS[self.method].options, **self.options}
+
+    def serves(self) -> frozenset[str]:
+        """Return what tasks can judge."""
+        return frozenset([METHODS[self.method].serves])
+
+    def reads(self) -> frozenset[str]:
+        """Return what it needs of a dataset."""
+        return METHODS[self.method].reads
+
+
+def _fits(value: Option, usual: Option) -> bool:
+    if isinstance(usual, bool) or isinstance(value, bool):
+        return isinstance(usual, bool) and isinstance(value, bool)
+    if isinstance(usual, float):
+        return isinstance(value, int | float)
+    return isinstance(value, type(usual))
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    listed = ", ".join(sorted(known))
+    return f"unknown {kind} {name!r}; " + (
+        f"did you mean {near[0]}; known are {listed}" if near else f"known: {listed}"
+    )

@@ -1,0 +1,93 @@
+"""Train a model on the labels of each fold of a task, and predict the cells it has not seen."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+import typer
+
+from mistline.config.base import load_section
+from mistline.core.errors import ConfigError
+from mistline.core.files import remove, write_text
+from mistline.core.provenance import record
+from mistline.core.seeds import derive
+from mistline.models.contract import Context
+from mistline.store.embeddings import Origin, read_origin
+from mistline.store.manifest import read_manifest
+from mistline.store.predictions import write_predictions
+from mistline.train.device import cpu_threads, pick_device
+from mistline.train.images import open_images
+from mistline.train.predict import predict_fold
+from mistline.train.problem import Folds, SlideFiles
+from mistline.workflow.digest import code_digest
+from mistline.workflow.registry import find, folder_modules
+
+logger = logging.getLogger("mistline.train")
+
+
+def run(
+    task: Annotated[str, typer.Option(help="Name of the task.")],
+    protocol: Annotated[str, typer.Option(help="Way of judging.")],
+    label: Annotated[str, typer.Option(help="Label column that is predicted.")],
+    model: Annotated[str, typer.Option(help="Name of the run, as in the tables.")],
+    registry_name: Annotated[str, typer.Option(help="Name in the registry of models.")],
+    seed: Annotated[int, typer.Option(help="Seed of the training.")],
+    slide: Annotated[list[str], typer.Option(help="Names of the slides; repeated.")],
+    donor: Annotated[list[str], typer.Option(help="Donor of each slide; repeated.")],
+    cells: Annotated[list[Path], typer.Option(help="cells.parquet of each slide; repeated.")],
+    counts: Annotated[list[Path], typer.Option(help="counts.h5ad of each slide; repeated.")],
+    folds: Annotated[Path, typer.Option(help="The task's division of the cells (parquet).")],
+    manifest: Annotated[Path, typer.Option(help="The sealed dataset.")],
+    predictions: Annotated[Path, typer.Option(help="Predictions (parquet) to write.")],
+    metrics: Annotated[Path, typer.Option(help="Course of the trainings (jsonl) to write.")],
+    embedding: Annotated[
+        list[Path] | None, typer.Option(help="Embedding of each slide, run after run; repeated.")
+    ] = None,
+    params: Annotated[str, typer.Option(help="Settings of the model, as JSON.")] = "{}",
+    threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
+    devices: Annotated[int, typer.Option(help="GPUs granted to this job.")] = 0,
+) -> None:
+    """Train and predict, fold by fold."""
+    package = find("models", registry_name, "--registry-name")
+    section = load_section(importlib.import_module(f"{package}.params").Params, params, f"models.{model}.params")
+    built_upon = [tuple((embedding or [])[number :: len(slide)]) for number in range(len(slide))]
+    columns: tuple[list[Any], ...] = (slide, donor, cells, counts, built_upon)
+    if len({len(column) for column in columns}) != 1 or len(embedding or []) % len(slide):
+        raise ConfigError(
+            "predict", "the options of the slides are not equally many", "repeat each of them once a slide"
+        )
+    version = read_manifest(manifest).version
+    reads_images = hasattr(section, "reads") and "image" in section.reads()
+    images = {name: open_images(manifest, name) for name in slide} if reads_images else None
+    files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
+    problems = Folds(files, pd.read_parquet(folds), label, version, images)
+    resume = predictions.with_name(f"{predictions.stem}.resume")
+    found, rows, device = [], [], pick_device(devices)
+    with cpu_threads(threads):
+        for fold, problem in problems.problems():
+            logger.info(
+                "%s, %s, fold %d: %d slides, %d genes", task, protocol, fold, len(problem.slides), len(problem.genes)
+            )
+            context = Context(derive(seed, "predict", task, fold), device, threads, resume / str(fold))
+            table, course = predict_fold(package, section, problem, context)
+            found.append(table.assign(fold=fold))
+            rows += [{"fold": fold, **row} for row in course]
+    built_on = {str(path): read_origin(path).model_sha256 for path in embedding or []}
+    digest = code_digest("predict", *folder_modules(package))
+    origin = Origin(model, seed, "+".join([digest, *sorted(set(built_on.values()))]), version)
+    write_predictions(predictions, pd.concat(found, ignore_index=True), origin)
+    write_text(metrics, "".join(json.dumps(row) + "\n" for row in rows))
+    record(
+        "predict",
+        outputs=[predictions, metrics],
+        inputs={"manifest": manifest, "folds": folds},
+        params={"task": task, "protocol": protocol, "label": label, **section.model_dump(mode="json")},
+        code=digest,
+        seed=seed,
+    )
+    remove(resume)

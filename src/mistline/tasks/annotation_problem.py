@@ -1,0 +1,137 @@
+"""The cells of an annotation task gathered: labels, folds, and what intervals resample."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mistline.core.errors import InputError
+from mistline.tasks.base import Inputs
+from mistline.tasks.labels import encode, require_column
+from mistline.tasks.predicted import rows_of
+from mistline.tasks.stats import Unit, choose_unit
+
+_REMEDY = "run assign-folds again"
+_USED = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is to be predicted.
+
+    Args:
+        cells: those trained on, chosen with or tested in some fold.
+        labels: [N] codes.
+        classes: names.
+        folds: row (in `cells`), fold, part.
+        unit: what intervals resample; a code for each of the N cells, -1 where it is never tested.
+        n_unlabelled: cells of the slides without a label.
+    """
+
+    cells: pd.DataFrame
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    folds: pd.DataFrame
+    unit: Unit
+    n_unlabelled: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """The folds, ascending."""
+        return sorted(self.folds["fold"].unique().tolist())
+
+    @property
+    def tested(self) -> NDArray[np.int64]:
+        """Rows of the cells tested in some fold, ascending."""
+        return np.unique(self.folds.loc[self.folds["part"] == "test", "row"])
+
+    @property
+    def n_tested(self) -> int:
+        """Number of cells tested in some fold."""
+        return len(self.tested)
+
+    @property
+    def interval(self) -> str:
+        """A sentence on the intervals."""
+        if self.unit.name != "cell" or len(self.numbers) == 1:
+            return self.unit.note
+        return f"{self.unit.note}; repeats are combined as if they tested the same cells, so that they narrow nothing"
+
+    def rows(self, fold: int, part: str) -> NDArray[np.int64]:
+        """Return the cells of one part of one fold."""
+        chosen = (self.folds["fold"] == fold) & (self.folds["part"] == part)
+        return self.folds.loc[chosen, "row"].to_numpy()
+
+    def unit_of(self, rows: NDArray[np.int64]) -> Unit:
+        """Return what is resampled, with the codes of these cells."""
+        return replace(self.unit, codes=self.unit.codes[rows])
+
+    def scored(self) -> pd.DataFrame:
+        """Return slide, cell_id and truth of the cells tested in some fold."""
+        truth = np.array(self.classes, dtype=object)[self.labels[self.tested]]
+        return self.cells.iloc[self.tested][["slide", "cell_id"]].assign(truth=truth).reset_index(drop=True)
+
+    def answers(self, predicted: Mapping[int, NDArray[np.int64]]) -> NDArray[np.object_]:
+        """Return the class given to each of `scored`, by the first fold that tests it.
+
+        Args:
+            predicted: fold -> [n_test] codes.
+        """
+        codes = np.zeros(len(self.cells), dtype=np.int64)
+        for fold in reversed(self.numbers):
+            codes[self.rows(fold, "test")] = predicted[fold]
+        return np.array(self.classes, dtype=object)[codes[self.tested]]
+
+    def about(self) -> dict[str, Any]:
+        """Return what a reader must know to trust the scores."""
+        seen, tested, unseen = set(), set(), 0
+        for fold in self.numbers:
+            train, test = self.rows(fold, "train"), self.rows(fold, "test")
+            seen |= set(self.cells["donor"].iloc[train])
+            tested |= set(self.cells["donor"].iloc[test])
+            unseen += int((~np.isin(self.labels[test], self.labels[train])).sum())
+        return {
+            "n_folds": len(self.numbers),
+            "n_unlabelled": self.n_unlabelled,
+            "n_tested_of_unseen_classes": unseen,  # wrong whatever is said
+            "n_tested_in_train_split": int((self.cells["split"].iloc[self.tested] == "train").sum()),
+            "donors_trained_on_and_tested": sorted(seen & tested),
+        }
+
+
+def gather(inputs: Inputs, label: str) -> Problem:
+    """Read cells and folds.
+
+    Raises:
+        ConfigError: no slide has the label column.
+        InputError: one class, or folds of other cells.
+    """
+    cells = inputs.cells()
+    column = require_column(cells, label, "annotation")
+    labels, classes = encode(cells[column])
+    folds = inputs.folds()
+    row = rows_of(cells, folds)
+    if (row < 0).any():
+        raise InputError("folds", f"{int((row < 0).sum())} of their cells are not in the dataset", _REMEDY)
+    folds = pd.DataFrame({"row": row, "fold": folds["fold"].to_numpy(), "part": folds["part"].to_numpy(dtype=object)})
+    folds = folds[folds["part"].isin(_USED)]
+    if (labels[folds["row"]] < 0).any():
+        raise InputError("folds", "a cell without label is to be trained on or tested", _REMEDY)
+    used = np.unique(folds["row"])
+    folds = folds.assign(row=np.searchsorted(used, folds["row"]))
+    kept = cells.iloc[used].reset_index(drop=True)
+    unit = _unit(kept, np.unique(folds.loc[folds["part"] == "test", "row"]))
+    return Problem(kept, labels[used], classes, folds, unit, int((labels < 0).sum()))
+
+
+def _unit(cells: pd.DataFrame, tested: NDArray[np.int64]) -> Unit:
+    donors, slides = (cells[name].to_numpy(dtype=str)[tested] for name in ("donor", "slide"))
+    unit = choose_unit(donors, slides)
+    codes = np.full(len(cells), -1, dtype=np.int64)
+    codes[tested] = unit.codes
+    return replace(unit, codes=codes)

@@ -1,0 +1,114 @@
+"""Files between the line and a published method: h5ad in, npz out."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+Result = Mapping[str, NDArray[Any]]
+
+
+class NotRunError(Exception):
+    """A method gave no usable result; the message says why, for the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """What a method is given of some cells.
+
+    Args:
+        cell_id: [n], unique.
+        genes: ids of the G genes.
+        counts: CSR [n, G].
+        values: what `counts` hold: counts, normalised (by depth) or log (of that).
+        xy_um: [n, 2] places, where the method reads them.
+        label: [n] classes, for the cells it is trained on and for no others.
+    """
+
+    cell_id: Sequence[str]
+    genes: Sequence[str]
+    counts: sparse.csr_matrix
+    values: str
+    xy_um: NDArray[np.float64] | None = None
+    label: Sequence[str] | None = None
+
+
+def write_cells(path: Path, cells: Cells) -> None:
+    """Write cells as h5ad: X, obs["label"], obsm["spatial"], uns["values"]."""
+    obs = pd.DataFrame(index=pd.Index(list(cells.cell_id), dtype=object))
+    if cells.label is not None:
+        obs["label"] = pd.Categorical(list(cells.label))
+        obs["label"] = obs["label"].cat.rename_categories(obs["label"].cat.categories.astype(object))
+    store = anndata.AnnData(
+        X=sparse.csr_matrix(cells.counts),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(list(cells.genes), dtype=object)),
+        uns={"values": cells.values},
+    )
+    if cells.xy_um is not None:
+        store.obsm["spatial"] = np.asarray(cells.xy_um, dtype=np.float64)
+    store.write_h5ad(path)
+
+
+def read_result(path: Path) -> Result:
+    """Read what a script wrote.
+
+    Raises:
+        NotRunError: there is no such file, or it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise NotRunError("it left no result") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise NotRunError(f"its result cannot be read ({type(error).__name__})") from None
+
+
+def embedding_of(result: Result, cell_id: Sequence[str]) -> NDArray[np.float32]:
+    """Return [n, D] in the order of `cell_id`.
+
+    Raises:
+        NotRunError: cells are missing, or a value is not finite.
+    """
+    rows = _of_cells(result, "embedding", cell_id)
+    if not np.isfinite(rows).all():
+        bad = cell_id[int((~np.isfinite(rows).all(axis=1)).argmax())]
+        raise NotRunError(f"its embedding of cell {bad} is not finite")
+    return rows.astype(np.float32)
+
+
+def probability_of(result: Result, cell_id: Sequence[str], classes: Sequence[str]) -> NDArray[np.float32]:
+    """Return [n, L] over these classes; one that the method was not trained on has probability 0.
+
+    Raises:
+        NotRunError: cells are missing, a class is foreign, or a row is no distribution.
+    """
+    found = _of_cells(result, "probability", cell_id)
+    place = pd.Index(list(classes)).get_indexer(pd.Index(result["classes"].astype(str)))
+    if (place < 0).any():
+        raise NotRunError(f"it predicts {result['classes'][int((place < 0).argmax())]}, which is no class")
+    rows = np.zeros((len(cell_id), len(classes)), dtype=np.float32)
+    rows[:, place] = found
+    if not np.isfinite(rows).all() or (rows < 0).any() or (np.abs(rows.sum(axis=1) - 1) > 1e-3).any():
+        raise NotRunError("its predictions are no distributions")
+    return rows
+
+
+def _of_cells(result: Result, name: str, cell_id: Sequence[str]) -> NDArray[Any]:
+    if "cell" not in result or name not in result:
+        raise NotRunError(f"its result holds no {name}")
+    given = pd.Index(result["cell"].astype(str))
+    row = given.get_indexer(pd.Index(list(cell_id))) if given.is_unique else np.full(len(cell_id), -1)
+    if (row < 0).any() or len(given) != len(cell_id) or result[name].ndim != 2 or len(result[name]) != len(given):
+        raise NotRunError(f"its result is of other cells than the {len(cell_id)} it was given")
+    return np.asarray(result[name][row])
