@@ -12,7 +12,11 @@ import yaml
 
 from tests.conftest import REPOSITORY, Snakemake
 
-PROFILE = ["--workflow-profile", "none", "--cores", "2", "--resources", "gpu=1", "--show-failed-logs"]
+# One thread a job, as in profiles/toy: jobs take longer to start than to run here.
+THREADS = [f"{rule}=1" for rule in ("project_image", "cut_crops", "cut_tiles", "fit_metacells", "assign_metacells")]
+THREADS += [f"{rule}=1" for rule in ("train", "embed", "predict", "evaluate", "export_viewer")]
+PROFILE = ["--workflow-profile", "none", "--set-threads", *THREADS, "--resources", "gpu=2"]
+PROFILE += ["--cores", "2", "--show-failed-logs"]
 
 
 def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
