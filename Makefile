@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 
-.PHONY: help setup toy test lint unit workflow e2e slurm lock peers-lock clean
+.PHONY: help setup toy test lint unit workflow e2e faults slurm lock peers-lock clean
 
 help:
 	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
 	@echo "make test   static checks, unit, workflow, end-to-end and cluster tests"
-	@echo "make lint | unit | workflow | e2e | slurm    one part of the tests"
+	@echo "make lint | unit | workflow | e2e | faults | slurm    one part of the tests"
 	@echo "make lock   renew envs/requirements.lock"
 	@echo "make peers-lock    renew envs/peers/*.lock: the environments of published methods"
 
@@ -27,7 +27,9 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-test: lint unit workflow e2e slurm
+# The last three mostly wait for processes they start: two of them at a time, each printed whole when it ends.
+test: lint unit workflow
+	$(MAKE) --jobs=2 --output-sync=target e2e faults slurm
 
 lint: setup
 	$(BIN)/ruff check src tests
@@ -41,10 +43,13 @@ unit: setup
 	$(BIN)/pytest tests/unit -n auto
 
 workflow: setup
-	$(BIN)/pytest tests/workflow
+	$(BIN)/pytest tests/workflow -n auto
 
 e2e: setup
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest tests/e2e --ignore=tests/e2e/faults
+
+faults: setup
+	$(BIN)/pytest tests/e2e/faults
 
 # Skips where no SLURM cluster answers.
 slurm: setup

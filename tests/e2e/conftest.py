@@ -8,10 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY, Snakemake
 
-PROFILE = ["--workflow-profile", "none", "--cores", "2", "--resources", "gpu=1", "--show-failed-logs"]
+# One thread a job, as in profiles/toy: jobs take longer to start than to run here.
+THREADS = [f"{rule}=1" for rule in ("project_image", "cut_crops", "cut_tiles", "fit_metacells", "assign_metacells")]
+THREADS += [f"{rule}=1" for rule in ("train", "embed", "predict", "evaluate", "export_viewer")]
+PROFILE = ["--workflow-profile", "none", "--set-threads", *THREADS, "--resources", "gpu=2"]
+PROFILE += ["--cores", "2", "--show-failed-logs"]
 
 
 def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[str]:
@@ -27,12 +32,29 @@ def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[st
     ]
 
 
+# Every task, but not every model in each: jobs take longer to start than to run here.
+JUDGED = {
+    "annotation": ["pca", "fusion"],
+    "clustering": ["pca", "image"],
+    "composition": ["pca"],
+    "crossmodal": ["image"],
+    "domains": ["fusion"],
+    "expression": ["encoder"],
+    "retrieval": ["pca"],
+}
+
+
 @pytest.fixture(scope="session")
 def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three toy slides of three donors, in a folder whose path has a space and a letter beyond ASCII."""
     folder = tmp_path_factory.mktemp("toy bundles") / "kohörte"
     command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "3", "--cells", "250"]
     subprocess.run([*command, "--layouts", "1.0,3.0,4.0"], check=True)
+    path = folder / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for task, models in JUDGED.items():
+        config["tasks"][task]["models"] = models
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
 
 

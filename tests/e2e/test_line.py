@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
+
 from mistline.core.hashing import hash_file
 from tests.conftest import Snakemake
-from tests.e2e.conftest import options
+from tests.e2e.conftest import JUDGED, options
 
 
 def dataset_hashes(folder: Path) -> dict[str, str]:
@@ -35,7 +37,12 @@ def test_all_targets_are_made(toy_run: Path) -> None:
         "models/pca/seed-0/weights.safetensors",
     ):
         assert (results / name).stat().st_size > 0
-    assert sorted(path.name for path in (results / "evaluation/clustering").iterdir()) == ["fixed_resolution", "oracle"]
+    for task, judged in JUDGED.items():
+        for protocol in yaml.safe_load((toy_run / "config.yaml").read_text())["tasks"][task]["protocols"]:
+            folder = results / "evaluation" / task / protocol
+            rows = {path.name for path in folder.glob("*.json") if not path.name.endswith(".meta.json")}
+            assert rows == {f"{name}.seed-0.json" for name in [*judged, "controls"]}
+            assert folder.with_name(f"{protocol}.json").is_file()
 
 
 def test_a_second_dry_run_has_nothing_to_do(toy_run: Path, snakemake: Snakemake) -> None:

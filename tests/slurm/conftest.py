@@ -43,14 +43,17 @@ def cluster() -> None:
 
 @pytest.fixture(scope="session")
 def bundles(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three toy slides of three donors, one model and one task, in a folder whose path has a space."""
+    """Three toy slides of three donors, two models and two tasks, in a folder whose path has a space."""
     folder = tmp_path_factory.mktemp("toy cluster") / "kohörte"
     command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "3", "--cells", "200"]
     subprocess.run([*command, "--layouts", "1.0,3.0,4.0"], check=True)
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["scales"] = [{"name": "cell", "unit": "cell"}, {"name": "niche", "unit": "grid", "size_px": 256}]
-    config["models"] = {"image": {"model": "image"}}
+    fusion = {"preset": "expr_only", "width": 16, "epochs": 2}
+    config["models"] = {"image": {"model": "image"}, "fusion": {"model": "fusion", "params": fusion}}
+    domains = {"protocols": ["random_spot"], "models": ["fusion"], "params": {"label": "domain"}}
+    config["tasks"] = {"clustering": config["tasks"]["clustering"], "domains": domains}
     config["tasks"]["clustering"]["protocols"] = ["fixed_resolution"]
     path.write_text(yaml.safe_dump(config))
     return folder

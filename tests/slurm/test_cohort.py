@@ -16,7 +16,7 @@ from tests.slurm.conftest import options
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * LONGEST_S)]
 
-GPU_RULES = {"train", "embed"}
+GPU_RULES = {"train", "embed", "predict"}
 
 
 def version(folder: Path) -> str:
@@ -53,7 +53,7 @@ def test_gpu_jobs_see_the_device_slurm_gives_them(there: Run, bundles: Path) -> 
     if subprocess.run(command, text=True, capture_output=True, timeout=120).returncode != 0:
         pytest.skip("this cluster counts GPUs and sets no CUDA_VISIBLE_DEVICES")
     logs = [path for rule in GPU_RULES for path in (bundles / "results/logs" / rule).iterdir()]
-    assert len(logs) == 4
+    assert len(logs) == 5
     for path in logs:
         assert re.search(r"CUDA_VISIBLE_DEVICES=\d", path.read_text()), path
 

@@ -12,20 +12,19 @@ COURSES = {
     if model in PREDICTORS
     for seed in CONFIG.seeds
 }
-# Maps show the first seed, and the viewer the first protocol of each task.
+# Maps show the first seed, and the viewer the first protocol of each task that has predictions.
 SHOWN_EMBEDDINGS = expand(
     rules.embed.output.embedding, model=EMBEDDERS, seed=CONFIG.seeds[0], slide=SLIDES
 )
 SHOWN_PREDICTIONS = [
-    f"results/predictions/{task}/{run.protocols[0]}/{model}.seed-{CONFIG.seeds[0]}.parquet"
+    f"results/predictions/{task}/{protocol}/{model}.seed-{CONFIG.seeds[0]}.parquet"
     for task, run in CONFIG.tasks.items()
-    for model in TASKS[task].judged(run.protocols[0])
+    for protocol in [p for p in run.protocols if p not in TASKS[task].without_labels][
+        :1
+    ]
+    for model in TASKS[task].judged(protocol)
     if model in PREDICTORS
 ]
-
-
-def course_names(wildcards):
-    return " ".join(f"--course-of {shlex.quote(name)}" for name in COURSES.values())
 
 
 rule report:
@@ -77,7 +76,9 @@ rule report:
         answers=per_file("--answers", "answers"),
         tests=per_file("--tests", "tests"),
         courses=per_file("--course", "courses"),
-        course_names=course_names,
+        course_names=" ".join(
+            f"--course-of {shlex.quote(name)}" for name in COURSES.values()
+        ),
         shown=per_file("--embedding", "shown"),
         predictions=per_file("--predictions", "predictions"),
         section=section("report"),

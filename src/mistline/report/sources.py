@@ -38,6 +38,7 @@ class SlideSource:
             empty for a slide given as a table.
         tiles: grid scale -> stored tiles; none for a table.
         he: contents of he/image.json; None where the slide has no H&E.
+        patches: contents of patches.json; None but for a table with an image.
     """
 
     name: str
@@ -51,6 +52,7 @@ class SlideSource:
     cells: Mapping[str, Any]
     tiles: Mapping[str, int]
     he: Mapping[str, Any] | None = None
+    patches: Mapping[str, Any] | None = None
 
     @property
     def pixel_size_um(self) -> float:
@@ -79,7 +81,7 @@ def open_slide(
     Args:
         root: the result folder.
         splits: the folder of split files.
-        entry: slide, donor, tissue and disease, and `he` where it has an H&E.
+        entry: slide, donor, tissue and disease, `he` where it has an H&E, `image` where it is a table with one.
         grid_scales: names of the grid scales.
         has_image: False for a table.
 
@@ -107,6 +109,7 @@ def open_slide(
         cells=cells,
         tiles={name: n_rows(folder / "shards" / f"{name}.parquet") for name in grid_scales},
         he=read_json(folder / "he" / "image.json") if entry.get("he") else None,
+        patches=read_json(folder / "patches.json") if entry.get("image") else None,
     )
 
 

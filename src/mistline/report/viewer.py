@@ -133,11 +133,16 @@ def _pack(blocks: Blocks, slide: _Slide, settings: Report, budget: int, seed: in
     """Store one slide: cells first, then crops, and of the image what there is room for; return its entry."""
     source, end = slide.source, blocks.size + budget
     order = generator(seed, "report", "viewer", source.name).permutation(len(slide.ids))
-    cells_budget = int(budget * (_CELLS_SHARE if source.image else 1.0))
+    has_pictures = source.image or source.patches is not None
+    cells_budget = int(budget * (_CELLS_SHARE if has_pictures else 1.0))
     entry, taken = _cells(blocks, slide, order[: settings.viewer_cells], cells_budget)
     entry |= {"name": source.name, "n_all": len(slide.ids), "radius_um": _radius(slide.xy_um)}
     entry["subtitle"] = f"{source.tissue}, {source.disease}; donor {source.donor}"
     entry |= {"layers": [], "crops": None, "world_um": _around(slide.xy_um)}
+    if source.patches is not None:
+        entry["crops"] = _crops(blocks, source, taken, settings.viewer_crops, end - blocks.size, seed)
+        if entry["crops"] is not None:
+            entry["crops"]["side_um"] = source.patches["side_um"]
     if source.image:
         rows, cols = source.image["shape_px"]
         entry["world_um"] = [0.0, 0.0, cols * source.pixel_size_um, rows * source.pixel_size_um]

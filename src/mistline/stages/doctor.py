@@ -21,8 +21,8 @@ from mistline.store.verify import verify
 PACKAGES = (
     "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
     "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
-    "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "torch",
-    "typer", "zarr", "zstandard",
+    "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "timm",
+    "torch", "torch-geometric", "typer", "xgboost", "zarr", "zstandard",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("spatialdata", "spatialdata-io")
 MIN_MEMORY_GB = 4

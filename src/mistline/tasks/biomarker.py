@@ -64,6 +64,5 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "interval": "intervals resample donors; the folds' models are held fixed",
         "seen": "an embedding may come from a model that was trained, without the target, on cells of any donor",
         "left_out": left_out(inputs, cohort) if inputs.is_controls else {},
-        "published": [],
     }
     return Scores("donor", len(cohort.items), rows, settings)

@@ -56,6 +56,5 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "pearson": "over niches, class by class, then the mean over classes; a constant prediction counts 0",
         "interval": niches.note,
         "left_out": niches.controls_left_out(inputs) if inputs.is_controls else {},
-        "published": [],
     }
     return Scores(niches.unit_name, niches.count("test"), rows, settings)

@@ -57,6 +57,5 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "constant": "a constant prediction counts 0; a constant truth is left out",
         "interval": problem.note,
         "left_out": left_out(problem) if inputs.is_controls else {},
-        "published": [],
     }
     return Scores(problem.unit_name, len(problem.cells["test"]), rows, settings)

@@ -22,7 +22,7 @@ NEEDS_LABELS = False
 JUDGES = frozenset(["embedding"])
 REFUSES = frozenset(["genes"])  # a model that reads genes would be given the answer
 PROTOCOLS = {
-    "donor_split": "the dataset's own split: its test cells on a model of its training cells",
+    "dataset_split": "the dataset's own split: its test cells on a model of its training cells",
     "leave_slide_out": "each slide is tested on a model of all others, other slides of its donor among them",
     "leave_donor_out": "each donor is tested on a model of all others",
 }
@@ -47,7 +47,7 @@ def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
     """
     from mistline.tasks import expression_folds as divide
 
-    if protocol == "donor_split":
+    if protocol == "dataset_split":
         return divide.dataset_split(cells)
     return divide.leave_out(cells, "slide" if protocol == "leave_slide_out" else "donor", params.test)
 
@@ -82,6 +82,5 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "slides (and donors); a constant prediction counts 0, a gene that is constant on a slide is left out there",
         "interval": NOTES[tested.unit],
         "left_out": left_out(inputs, found) if inputs.is_controls else {},
-        "published": [],
     }
     return Scores(tested.unit, sum(len(fold.test) for fold in found), rows, settings)

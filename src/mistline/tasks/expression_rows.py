@@ -22,7 +22,7 @@ from mistline.tasks.stats import FEWEST_UNITS, interval
 
 DESCRIPTIONS = {
     "gene_mean": "the mean of the training cells for every cell: a constant, which counts 0",
-    "coordinates": "the mean of the nearest training cells of the slide, weighted by the inverse of their distance",
+    "coordinates": "the mean of the nearest training cells of the slide",
     "colour": "the mean red, green and blue of the patch alone, regressed as an embedding is",
     "shuffled": "the model's own rows, dealt to other cells",
 }

@@ -39,11 +39,17 @@ def spoilt(path: Path, damage: str) -> None:
         path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", BUNDLE)
+# The last byte of a JSON file is an end of line: without it the file is whole.
+SPOILT = [
+    (name, damage)
+    for name in BUNDLE
+    for damage in DAMAGE
+    if not (damage == "one byte short" and name.endswith((".xenium", ".json")))
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), SPOILT)
 def test_a_file_of_the_bundle(name, damage, raw, told, row):
-    if damage == "one byte short" and name.endswith((".xenium", ".json")):
-        pytest.skip("the last byte of a JSON file is an end of line")
     spoilt(raw.bundle / name, damage)
     what = f"{name} {damage}"
     if name == "cells.zarr.zip" or (damage == "missing" and name in MAY_BE_MISSING):

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,14 @@ def test_stored_crops_are_the_records(tree):
             wanted = ShardReader(source.shards("cell"))[int(key)].image[0]
             assert wanted.shape == (side, side)
             np.testing.assert_array_equal(sheet[top : top + side, left : left + side, 0], wanted)
+
+
+def test_patches_of_a_table_are_stored_with_their_side_but_no_image_lies_under_them(tree):
+    tables = [replace(slide, image={}, patches={"side_um": 12.5}) for slide in sources(tree)]
+    found = viewer.build(tables, SETTINGS, 0, tree.version)
+    for slide in about(found):
+        assert (slide["layers"], slide["squares"]) == ([], None)
+        assert (slide["crops"]["side_um"], len(slide["crops"]["places"])) == (12.5, 7)
 
 
 def test_classes_have_one_colour_on_all_slides_and_missing_is_zero(tree):

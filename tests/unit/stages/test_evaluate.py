@@ -16,14 +16,16 @@ PARAMS = json.dumps({"label": "cell_type", "bootstrap": 100})
 @pytest.fixture
 def options(cohort, tmp_path):
     manifest = tmp_path / "manifest.json"
-    version = write_manifest(manifest, {"slides": ["a", "b"]})
+    version = write_manifest(manifest, {"slides": [{"slide": "a"}, {"slide": "b"}]})
     items = [cohort.add("a", "d1"), cohort.add("b", "d2")]
     for item in items:
         from mistline.store.embeddings import read_embedding
 
         ids, rows = read_embedding(item.embedding)
         cohort.embed(item, list(ids), rows, version)
-    columns = {name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__}
+    columns = {
+        name: [getattr(item, name) for item in items] for name in items[0].__dataclass_fields__ if name != "patches"
+    }
     return {
         **columns,
         "task": "clustering",
@@ -72,7 +74,7 @@ def test_controls_are_judged_without_a_model(options):
 
 
 def test_another_dataset_is_refused_and_nothing_written(options):
-    write_manifest(options["manifest"], {"slides": ["other"]})
+    write_manifest(options["manifest"], {"slides": [{"slide": "other"}]})
     with pytest.raises(InputError, match="another dataset version"):
         evaluate.run(**options)
     assert not options["scores"].exists()

@@ -93,12 +93,14 @@ def test_what_the_image_shows_is_found_and_nothing_else(two):
 
 
 def test_places_are_a_control_where_tested_slides_are_trained_on(two):
-    scores = evaluate(two.inputs("donor_split", controls=True), PARAMS, "donor_split")
+    scores = evaluate(two.inputs("dataset_split", controls=True), PARAMS, "dataset_split")
     assert set(scores.controls) == {"gene_mean", "coordinates", "colour"}
     assert not scores.settings["donors_disjoint"]
     assert scores.settings["n_cells"] == [{"train": 64, "test": 32}]
     two.files = [replace(item, patches=None) for item in two.files]
-    assert "colour" in evaluate(two.inputs("donor_split", controls=True), PARAMS, "donor_split").settings["left_out"]
+    assert (
+        "colour" in evaluate(two.inputs("dataset_split", controls=True), PARAMS, "dataset_split").settings["left_out"]
+    )
 
 
 def test_the_genes_and_values_of_tested_cells_change_nothing_that_is_fitted(two, monkeypatch):
@@ -111,7 +113,7 @@ def test_the_genes_and_values_of_tested_cells_change_nothing_that_is_fitted(two,
         return found
 
     monkeypatch.setattr(expression_rows, "regress", spy)
-    before = evaluate(two.inputs("donor_split"), PARAMS, "donor_split")
+    before = evaluate(two.inputs("dataset_split"), PARAMS, "dataset_split")
     for item in two.files:
         split = pd.read_parquet(item.splits)["split"].to_numpy()
         store = anndata.read_h5ad(item.counts)
@@ -120,7 +122,7 @@ def test_the_genes_and_values_of_tested_cells_change_nothing_that_is_fitted(two,
         dense[rows] = np.random.default_rng(7).permutation(dense[rows].ravel()).reshape(len(rows), -1)
         store.X = sparse.csr_matrix(dense)
         store.write_h5ad(item.counts)
-    after = evaluate(two.inputs("donor_split"), PARAMS, "donor_split")
+    after = evaluate(two.inputs("dataset_split"), PARAMS, "dataset_split")
     assert len(fitted) == 4
     assert fitted[:2] == fitted[2:]
     assert before.settings["genes"] == after.settings["genes"]
@@ -195,7 +197,7 @@ def test_folds_by_hand():
     only = folds(cells, Params(test=("c",)), "leave_slide_out")
     assert only["part"].tolist() == ["train"] * 4 + ["test"]
     assert folds(cells, PARAMS, "leave_donor_out").groupby("fold").size().tolist() == [5, 5]
-    assert folds(cells, PARAMS, "donor_split")["part"].tolist() == ["buffer", "train", "train", "train", "test"]
+    assert folds(cells, PARAMS, "dataset_split")["part"].tolist() == ["buffer", "train", "train", "train", "test"]
     with pytest.raises(ConfigError, match="no slide is called z"):
         folds(cells, Params(test=("z",)), "leave_slide_out")
     with pytest.raises(InputError, match="there is one donor"):

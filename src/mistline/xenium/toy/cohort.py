@@ -135,15 +135,15 @@ _MODELS = {
     "pca": {"model": "pca"},
     "image": {"model": "image"},
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
-    "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "epochs": 40, "min_epochs": 10}},
+    "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
 }
 _TASKS = {
     "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},
     "clustering": {"protocols": ["fixed_resolution", "oracle"], "params": {"label": "cell_type"}},
     "composition": {"protocols": ["dataset_split"], "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
-    "domains": {"protocols": ["spatial_block"], "params": {"label": "domain"}},
-    "expression": {"protocols": ["donor_split"]},
+    "domains": {"protocols": ["spatial_block"], "params": {"label": "domain", "n_blocks": 2}},
+    "expression": {"protocols": ["dataset_split"], "params": {"n_genes": 10, "max_cells": 600}},
     "retrieval": {"protocols": ["other_donors"], "params": {"labels": ["cell_type", "domain"]}},
 }
 

@@ -19,15 +19,14 @@ const cut = async (layer, { row, column, side, um }) => {
 };
 const crop = async (slide, i) => {
   const { crops, layers, squares } = slide.entry, layer = state.layer ?? layers.find((one) => one.levels.length);
-  if (!squares) return null;
-  const place = crops?.places[i], square = await slide.square(i);
+  const place = crops?.places[i], square = squares && (await slide.square(i));
   if (place && (!layer || layer === layers[0])) {
     const [x, y, side] = place, out = document.createElement("canvas");
     out.width = out.height = side;
     out.getContext("2d").drawImage(await picture(crops.block).loaded, x, y, side, side, 0, 0, side, side);
-    return { image: out, how: "as stored", side_um: square.side * square.um };
+    return { image: out, how: "as stored", side_um: square ? square.side * square.um : crops.side_um };
   }
-  if (!layer) return null;
+  if (!layer || !square) return null;
   const [image, how] = await cut(layer, square);
   return { image, how, side_um: square.side * square.um };
 };
