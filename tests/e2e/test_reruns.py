@@ -15,6 +15,7 @@ from tests.e2e.conftest import options
 
 # One of the toy slides has an H&E, which is cut by the index of each scale.
 DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "export_viewer", "evaluate", "report"}
+DOWNSTREAM_OF_SHARDS |= {"assign_folds", "predict", "compare"}
 
 
 def planned(output: str) -> set[str]:
@@ -49,7 +50,7 @@ def test_a_task_parameter(toy_copy: Path, snakemake: Snakemake) -> None:
     config["tasks"]["clustering"]["params"]["n_neighbors"] = 11
     path.write_text(yaml.safe_dump(config))
     run = snakemake("--dry-run", *options(toy_copy), "all")
-    assert planned(run.stdout + run.stderr) == {"evaluate", "report"}
+    assert planned(run.stdout + run.stderr) == {"evaluate", "compare", "report"}
 
 
 def test_a_report_parameter(toy_copy: Path, snakemake: Snakemake) -> None:

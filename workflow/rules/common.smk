@@ -93,7 +93,7 @@ def model_name(wildcards):
 
 
 def model_section(wildcards):
-    return json.dumps(CONFIG.models[wildcards.model].params)
+    return json.dumps(CONFIG.models[wildcards.model].params, sort_keys=True)
 
 
 def model_code(stage):
@@ -148,7 +148,7 @@ def task_label(wildcards):
 
 
 def task_section(wildcards):
-    return json.dumps(CONFIG.tasks[wildcards.task].params)
+    return json.dumps(CONFIG.tasks[wildcards.task].params, sort_keys=True)
 
 
 def task_code(stage):
