@@ -32,14 +32,17 @@ def options(folder: Path, snakefile: Path = REPOSITORY / "Snakefile") -> list[st
     ]
 
 
+# Enough steps to be killed between two of them, too few to learn much.
+SHORT = {"epochs": 3, "warmup_steps": 5, "save_every": 2}
+
 # Every task, but not every model in each: jobs take longer to start than to run here.
 JUDGED = {
-    "annotation": ["pca", "fusion"],
+    "annotation": ["pca", "fusion", "spatia"],
     "clustering": ["pca", "image"],
     "composition": ["pca"],
     "crossmodal": ["image"],
     "domains": ["fusion"],
-    "expression": ["encoder"],
+    "expression": ["spatia_image"],
     "retrieval": ["pca"],
 }
 
@@ -54,6 +57,8 @@ def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = yaml.safe_load(path.read_text())
     for task, models in JUDGED.items():
         config["tasks"][task]["models"] = models
+    for name in ("spatia", "spatia_image"):
+        config["models"][name]["params"] |= SHORT
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
 

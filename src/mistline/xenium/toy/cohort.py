@@ -134,8 +134,10 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
 _MODELS = {
     "pca": {"model": "pca"},
     "image": {"model": "image"},
-    "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
+    "spatia": {"model": "spatia", "params": {"size": "tiny"}},
+    # Trained like the one before, it embeds without genes: tasks that ask for genes can judge it.
+    "spatia_image": {"model": "spatia", "params": {"size": "tiny", "embed_from": "image"}},
 }
 _TASKS = {
     "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},

@@ -1,0 +1,52 @@
+"""Files that models read besides the dataset: a dry run says which is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import Snakemake
+
+SHA256 = {"image_weights_sha256": "0" * 64}
+
+
+def dry_run(snakemake: Snakemake, cohort: Path, options: list[str], params: dict[str, object]) -> tuple[int, str]:
+    path = cohort / "config.yaml"
+    models = {"joint": {"model": "spatia", "params": params}}
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"models": models}))
+    run = snakemake("--dry-run", "--quiet", "all", *options, "all")
+    assert "Traceback" not in run.stdout + run.stderr
+    assert not (cohort / "results").exists()
+    return run.returncode, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"image_weights": "w/vit.safetensors", **SHA256}, "models.joint.params: w/vit.safetensors: no such file"),
+        ({"gene_vectors": "genes.parquet"}, "models.joint.params: genes.parquet: no such file; correct the path"),
+        ({"gene_positions": "places.parquet"}, "models.joint.params: places.parquet: no such file; correct the path"),
+        ({"image_weights": "labels.csv"}, "image_weights and image_weights_sha256 belong together"),
+        ({"preset": "mea"}, "unknown preset 'mea': known are cell_only, mae"),
+        ({"levels": ["cell", "tissue"]}, "level tissue needs level niche"),
+        ({"width": 100, "heads": 8}, "width 100 cannot be divided among 8 heads"),
+        ({"mask_ration": 0.5}, "unknown key; did you mean mask_ratio"),
+        ({"preset": "no_image", "embed_from": "image"}, "embed_from image is not among the modalities"),
+    ],
+)
+def test_what_a_dry_run_refuses(
+    snakemake: Snakemake, paper_cohort: Path, paper_options: list[str], params: dict[str, object], sentence: str
+) -> None:
+    code, said = dry_run(snakemake, paper_cohort, paper_options, params)
+    assert code != 0
+    assert sentence in said
+
+
+def test_files_that_are_there_are_found_from_the_working_directory(
+    snakemake: Snakemake, paper_cohort: Path, paper_options: list[str]
+) -> None:
+    (paper_cohort / "genes.parquet").touch()  # read when training begins, not before
+    code, said = dry_run(snakemake, paper_cohort, paper_options, {"gene_vectors": "genes.parquet"})
+    assert code == 0, said
