@@ -39,7 +39,7 @@ _N_ADDON = 8
 
 
 def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], **settings: Any) -> list[ToySlide]:
-    """Choose the slides: layouts in turn, from four slides on the last of the first one's donor, an add-on panel on the second.
+    """Choose the slides: layouts in turn, an add-on panel on the second, from four on the last of the first's donor.
 
     Args:
         n_slides: slides to write.
