@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +27,10 @@ _MOST_CLASSES = len(theme.GROUP_COLOURS)
 _MOST_LABELS = 2
 _WAYS = {
     "pca": "first two principal components ({share:.0%} of the variance)",
-    "tsne": "t-SNE of 50 principal components (distances between groups mean little)",
+    "tsne": "t-SNE of {axes} principal components (distances between groups mean little)",
+    "umap": "UMAP of {axes} principal components (distances between groups mean little)",
 }
+_MOST_AXES = 50  # that t-SNE and UMAP are given
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ def _embedding_map(
     cells = _draw(run, slides, settings.embedding_cells, album.seed)
     places, share = _flat(cells.points, settings.embedding_map, album.seed)
     panels, colours = _panels(cells)
-    way = _WAYS[settings.embedding_map].format(share=share)
+    axes = min(_MOST_AXES, cells.points.shape[1])
+    way = _WAYS[settings.embedding_map].format(share=share, axes=axes)
     return theme.tissue(
         partial(dots, xy=places, drawn=panels, colours=colours, is_tissue=False),
         folder=album.folder,
@@ -115,19 +119,29 @@ def _flat(points: NDArray[np.float32], way: str, seed: int) -> tuple[NDArray[np.
     """Return places in two dimensions, and the share of the variance that two components hold."""
     centred = points.astype(np.float64) - points.mean(axis=0)
     values, axes = np.linalg.eigh(centred.T @ centred)
-    n = min(50 if way == "tsne" else 2, centred.shape[1])
+    n = min(2 if way == "pca" else _MOST_AXES, centred.shape[1])
     first = axes[:, ::-1][:, :n]
     first *= np.sign(first[np.abs(first).argmax(axis=0), np.arange(n)])
     places = centred @ first
     share = float(values[::-1][:2].sum() / max(values.sum(), 1e-12))
-    if way == "tsne":
-        places = _neighbours_kept(places, seed)
+    if way != "pca":
+        places = {"tsne": _by_tsne, "umap": _by_umap}[way](places, seed)
     if places.shape[1] == 1:
         places = np.column_stack([places, np.zeros(len(places))])
     return places, share
 
 
-def _neighbours_kept(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+def _by_umap(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    import umap  # compiles itself for seconds: only for those who ask for it
+
+    neighbours = min(15, len(points) - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="umap")  # that a seed means one thread
+        drawn = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(points)
+    return np.asarray(drawn, dtype=np.float64)
+
+
+def _by_tsne(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     from sklearn.manifold import TSNE  # only for those who ask for it
     from threadpoolctl import threadpool_limits
 

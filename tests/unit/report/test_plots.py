@@ -82,9 +82,11 @@ def test_two_components_are_those_of_a_plain_svd():
     assert share == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), rel=1e-4)
 
 
-def test_a_draw_in_two_dimensions_by_neighbours_is_the_same_twice():
+@pytest.mark.parametrize("way", ["tsne", "umap"])
+def test_a_draw_in_two_dimensions_by_neighbours_is_the_same_twice(way):
     points = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
-    first, second = (_flat(points, "tsne", 3)[0] for _ in range(2))
+    first, second = (_flat(points, way, 3)[0] for _ in range(2))
+    assert first.shape == (60, 2)
     np.testing.assert_array_equal(first, second)
 
 
