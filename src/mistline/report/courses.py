@@ -79,7 +79,8 @@ def model_charts(courses: Sequence[Course], colours: Mapping[str, str], album: A
 
 def _chart(courses: Sequence[Course], name: str, what: str, colours: Mapping[str, str], album: Album) -> Picture | None:
     runs = [(course.model, run) for course in courses for run in _runs(course.path)]
-    metrics = list(dict.fromkeys(key for _, run in runs for key in run if key != "step"))[:_MOST_PANELS]
+    found = dict.fromkeys(key for _, run in runs for key in run if key != "step")
+    metrics = sorted(found, key=_rank)[:_MOST_PANELS]
     if not metrics:
         return None
     drawn = [Panel(metric, "step", metric, list(_lines(runs, metric))) for metric in metrics]
@@ -90,6 +91,12 @@ def _chart(courses: Sequence[Course], name: str, what: str, colours: Mapping[str
         alt=f"course of the training for {what}",
         caption=f"Training for {what}: thin, each of {len(runs)} trainings (seeds and folds); thick, their mean.",
     )
+
+
+def _rank(metric: str) -> int:
+    """Put what is minimised first, and what only tells of the steps themselves last; the rest stays as it is."""
+    first = ("loss", "val_loss")
+    return first.index(metric) if metric in first else len(first) + (metric == "grad_norm")
 
 
 def _lines(runs: Sequence[tuple[str, Mapping[str, np.ndarray]]], metric: str) -> Iterator[Series]:
