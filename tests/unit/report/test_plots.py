@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mistline.core.errors import InputError
-from mistline.report.courses import _runs
+from mistline.report.courses import _rank, _runs
 from mistline.report.embeddings import _flat
 from mistline.report.plots.confusion import Matrix, confusion
 from mistline.report.plots.curves import Panel, Series, curves
@@ -94,6 +94,11 @@ def test_a_training_without_steps_has_no_curve(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "explained": 0.2}\n')
     assert _runs(path) == []
+
+
+def test_curves_begin_with_what_is_minimised():
+    found = ["grad_norm", "image_cell", "val_loss", "genes_query", "loss"]
+    assert sorted(found, key=_rank) == ["loss", "val_loss", "image_cell", "genes_query", "grad_norm"]
 
 
 def test_a_damaged_course_is_one_sentence(tmp_path):
