@@ -201,6 +201,18 @@ def rows_of_table(wildcards):
     return scores_of(wildcards.task, wildcards.protocol)
 
 
+def answers_of_table(wildcards):
+    """What the rows say of each cell, where the task has an ablation."""
+    if CONFIG.tasks[wildcards.task].ablation is None:
+        return []
+    return [path.replace(".json", ".parquet") for path in rows_of_table(wildcards)]
+
+
+def ablation_section(wildcards):
+    ablation = CONFIG.tasks[wildcards.task].ablation
+    return json.dumps(ablation and ablation.model_dump(mode="json"))
+
+
 def slide_field(name):
     return lambda wildcards: str(getattr(SLIDE[wildcards.slide], name))
 

@@ -75,6 +75,7 @@ rule evaluate:
 rule compare:
     input:
         scores=rows_of_table,
+        answers=answers_of_table,
     output:
         comparison=report(
             "results/evaluation/{task}/{protocol}.json",
@@ -94,9 +95,12 @@ rule compare:
         runtime=20,
     params:
         scores=per_file("--scores", "scores"),
+        answers=per_file("--answers", "answers"),
+        section=ablation_section,
         code=code("compare"),
     shell:
-        "python -m mistline compare {params.scores} --comparison {output.comparison} &> {log}"
+        "python -m mistline compare {params.scores} {params.answers} --comparison {output.comparison}"
+        " --ablation {params.section:q} &> {log}"
 
 
 TABLES = [

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from mistline.config.ablation import Ablation
 from mistline.config.base import Section
 
 
@@ -17,3 +18,4 @@ class TaskRun(Section):
         (), description="names under `models` to judge; empty means all that can serve the task"
     )
     params: dict[str, Any] = Field(default_factory=dict, description="the task's own settings; checked by its Params")
+    ablation: Ablation | None = Field(None, description="rows that differ by one part, for a table of their own")

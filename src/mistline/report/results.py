@@ -10,6 +10,7 @@ from pathlib import Path
 from mistline.config.report import Report
 from mistline.core.errors import ConfigError
 from mistline.report import courses as training
+from mistline.report.ablations import ablation_table
 from mistline.report.courses import Course
 from mistline.report.embeddings import embedding_maps
 from mistline.report.pictures import Album
@@ -61,6 +62,7 @@ class Block:
         is_folded: whether the page shows it only on demand.
         sentence: what was judged how.
         table: the first metrics; `more` has all of them, None where these are all.
+        ablation: rows that differ by one part; None where none was asked for.
         verdicts: who wins, metric by metric.
         pictures, details: charts and maps: shown, and shown on demand.
     """
@@ -72,6 +74,7 @@ class Block:
     sentence: str
     table: Table
     more: Table | None
+    ablation: Table | None
     verdicts: tuple[str, ...]
     pictures: tuple[Picture, ...]
     details: tuple[Picture, ...]
@@ -132,8 +135,8 @@ def view_results(results: Results, slides: Sequence[SlideSource], version: str, 
         curve = label_curve(own, colours, album)
         blocks = []
         for item in own:
-            full = score_table(item, results.of(item), item.metrics)
-            files.append(full)
+            full, steps = score_table(item, results.of(item), item.metrics), ablation_table(item, results.of(item))
+            files += [full, *([steps] if steps else [])]
             is_step = curve is not None and _is_step(item)
             pictures = tuple(_pictures(results, item, slides, settings, (small, album), colours)) if not is_step else ()
             blocks.append(_block(results, item, full, is_step, score_chart(item, colours, album), pictures))
@@ -187,6 +190,7 @@ def _block(
         about(item, tests),
         shown,
         more,
+        ablation_table(item, tests),
         tuple(_verdict(item, tests, metric) for metric in first),
         (chart, *split),
         tuple(picture for picture in pictures if picture not in split),

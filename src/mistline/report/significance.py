@@ -35,10 +35,12 @@ class PairedTests:
     Attributes:
         unit: what is paired: donor, slide, gene or cell.
         metrics: metric -> what `tasks.compare` tells of it.
+        ablation: what `tasks.ablation` tells, row by row; None where none was asked for.
     """
 
     unit: str = ""
     metrics: Mapping[str, Any] | None = None
+    ablation: Mapping[str, Any] | None = None
 
     @property
     def were_made(self) -> bool:
@@ -98,7 +100,9 @@ def read_tests(paths: Sequence[Path], dataset_version: str) -> dict[tuple[str, s
         if result["dataset_version"] != dataset_version:
             what = f"was made from dataset {result['dataset_version'][:12]}, not from {dataset_version[:12]}"
             raise InputError(path, what, "run compare again")
-        found[result["task"], result["protocol"]] = PairedTests(result["unit"], result["metrics"])
+        found[result["task"], result["protocol"]] = PairedTests(
+            result["unit"], result["metrics"], result.get("ablation")
+        )
     return found
 
 

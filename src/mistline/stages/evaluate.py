@@ -73,7 +73,7 @@ def run(
     cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
     write_json(scores, {**about, **result.to_json(), **cost})
     if answers is not None:
-        write_parquet(answers, result.answers().astype("category"))
+        write_parquet(answers, result.answers())
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],

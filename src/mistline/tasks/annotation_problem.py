@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from mistline.tasks.labels import encode, require_column
 from mistline.tasks.predicted import rows_of
 from mistline.tasks.stats import Unit, choose_unit
 
+V = TypeVar("V", bound=np.generic)
 _REMEDY = "run assign-folds again"
 _USED = ("train", "val", "test")
 
@@ -82,10 +83,14 @@ class Problem:
         Args:
             predicted: fold -> [n_test] codes.
         """
-        codes = np.zeros(len(self.cells), dtype=np.int64)
+        return np.array(self.classes, dtype=object)[self.of_scored(predicted)]
+
+    def of_scored(self, values: Mapping[int, NDArray[V]]) -> NDArray[V]:
+        """Return the value of each of `scored`, by the first fold that tests it; `values` fold -> [n_test]."""
+        found = np.zeros(len(self.cells), dtype=values[self.numbers[0]].dtype)
         for fold in reversed(self.numbers):
-            codes[self.rows(fold, "test")] = predicted[fold]
-        return np.array(self.classes, dtype=object)[codes[self.tested]]
+            found[self.rows(fold, "test")] = values[fold]
+        return found[self.tested]
 
     def about(self) -> dict[str, Any]:
         """Return what a reader must know to trust the scores."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mistline.core.seeds import derive, generator
 from mistline.tasks.annotation_problem import Problem
 from mistline.tasks.base import MODEL, Estimate, Inputs, Row
+from mistline.tasks.class_loss import NAME, draw_means, losses, sums_by_unit
 from mistline.tasks.class_scores import METRICS
 from mistline.tasks.controls import (
     coordinates,
@@ -49,10 +50,12 @@ class Said:
     Args:
         classes: name of a probe, or empty for the row's own answer -> fold -> [n_test] predicted codes.
         about: how it came to that.
+        losses: the same names -> fold -> [n_test] cross-entropy; empty where no probabilities are given.
     """
 
     classes: Mapping[str, Mapping[int, NDArray[np.int64]]]
     about: Mapping[str, Any] = field(default_factory=dict)
+    losses: Mapping[str, Mapping[int, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 def rows(inputs: Inputs, problem: Problem, params: Params) -> dict[str, Row]:
@@ -60,8 +63,9 @@ def rows(inputs: Inputs, problem: Problem, params: Params) -> dict[str, Row]:
     if inputs.has_predictions:
         tested = {fold: problem.rows(fold, "test") for fold in problem.numbers}
         found = by_fold(inputs.predictions(), problem.cells, tested, problem.classes)
-        said = Said({"": {fold: found[fold][rows].argmax(axis=1) for fold, rows in tested.items()}})
-        return {MODEL: score(said, problem, params)}
+        classes = {fold: found[fold][rows].argmax(axis=1) for fold, rows in tested.items()}
+        loss = {fold: losses(found[fold][rows], problem.labels[rows]) for fold, rows in tested.items()}
+        return {MODEL: score(Said({"": classes}, losses={"": loss}), problem, params)}
     ways = controls(inputs, problem) if inputs.is_controls else _model(inputs, problem, params.seed)
     answers = {name: probe(points, problem, params) for name, points in ways.items()}
     if inputs.is_controls:
@@ -100,6 +104,7 @@ def _model(inputs: Inputs, problem: Problem, seed: int) -> dict[str, Points]:
 def probe(points: Points, problem: Problem, params: Params) -> Said:
     """Fit every probe in every fold; the row's own answer is that of the probe that is best on validation cells."""
     classes: dict[str, dict[int, NDArray[np.int64]]] = {name: {} for name in ("", *PROBES)}
+    loss: dict[str, dict[int, NDArray[np.float64]]] = {name: {} for name in ("", *PROBES)}
     chosen, about = {}, {}
     for fold in problem.numbers:
         rows = {part: problem.rows(fold, part) for part in ("train", "val", "test")}
@@ -111,12 +116,13 @@ def probe(points: Points, problem: Problem, params: Params) -> Said:
         best = max(found, key=lambda name: found[name].val_macro_f1)
         for name, probed in found.items():
             classes[name][fold] = probed.probability[rows["test"]].argmax(axis=1)
-        classes[""][fold] = classes[best][fold]
+            loss[name][fold] = losses(probed.probability[rows["test"]], problem.labels[rows["test"]])
+        classes[""][fold], loss[""][fold] = classes[best][fold], loss[best][fold]
         chosen[str(fold)] = best
         about[str(fold)] = {
             name: {"val_macro_f1": round(item.val_macro_f1, 6), **item.about} for name, item in found.items()
         }
-    return Said(classes, {"probe": chosen, "probes": about})
+    return Said(classes, {"probe": chosen, "probes": about}, loss)
 
 
 def _majority(problem: Problem) -> Said:
@@ -139,10 +145,14 @@ def score(said: Said, problem: Problem, params: Params, what: str = "") -> Row:
             estimates[key] = _estimate(function, tables, problem, params)
             by_fold_and_unit = np.array([function(found) for found in tables])
             per_unit[key] = problem.unit.by_name(_mean_of_folds(by_fold_and_unit))
+        if name in said.losses:
+            key = f"{name}_{NAME}" if name else NAME
+            estimates[key], per_unit[key] = _loss(said.losses[name], problem, params)
         if not name:
             about["confusion"] = sum(found.sum(axis=0) for found in tables).T.tolist()  # true x predicted
     shown = {key: _finite(values) for key, values in per_unit.items()}
-    return Row(estimates, shown, about, problem.answers(said.classes[""]))
+    found = problem.of_scored(said.losses[""]) if said.losses else None
+    return Row(estimates, shown, about, problem.answers(said.classes[""]), found)
 
 
 def _tables(problem: Problem, fold: int, predicted: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -169,6 +179,22 @@ def _estimate(
         draws.append(np.sort(drawn) if problem.unit.name == "cell" else drawn)
     mean = _mean_of_folds(np.array(draws))
     return interval(value, mean[np.isfinite(mean)], params.confidence, (0.0, 1.0))
+
+
+def _loss(
+    by_fold: Mapping[int, NDArray[np.float64]], problem: Problem, params: Params
+) -> tuple[Estimate, dict[str, float]]:
+    """Return the mean cross-entropy over folds with its interval, and that of each unit."""
+    values = [by_fold[fold] for fold in problem.numbers]
+    units = [problem.unit_of(problem.rows(fold, "test")) for fold in problem.numbers]
+    same = [generator(params.seed, "evaluate", "annotation", "bootstrap") for _ in values]
+    draws = _mean_of_folds(draw_means(values, units, params.bootstrap, same))
+    mean = float(np.mean([own.mean() for own in values]))
+    sums = [sums_by_unit(own, unit) for own, unit in zip(values, units, strict=True)]
+    of_units = np.array([np.where(found[:, 1] > 0, found[:, 0] / np.maximum(found[:, 1], 1), np.nan) for found in sums])
+    bounds = (0.0, np.inf)
+    estimate = interval(mean, draws[np.isfinite(draws)], params.confidence, bounds)
+    return estimate, problem.unit.by_name(_mean_of_folds(of_units))
 
 
 def _mean_of_folds(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 MODEL = "model"  # the row of the model that is judged; every other row of `Scores.rows` is a control
-ANSWER_KEYS, ANSWER = ("slide", "cell_id", "truth"), "answer_"  # columns of the answers' table
+# Columns of the answers' table: these, and two a row.
+ANSWER_KEYS, ANSWER, LOSS = ("slide", "cell_id", "truth"), "answer_", "loss_"
 CONTROLS = "controls"  # the name under which controls are judged, once for all models
 
 
@@ -130,12 +131,14 @@ class Row:
         per_unit: name -> unit -> the metric of this unit alone, for paired tests; empty where cells are resampled.
         about: what it is and how it was made, JSON values only.
         answers: [n] the class or cluster given to each of `Scores.scored`, as text; None where cells get none.
+        losses: [n] cross-entropy of that, for comparisons cell by cell; None where there is none.
     """
 
     metrics: Mapping[str, Estimate]
     per_unit: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     answers: NDArray[np.object_] | None = None
+    losses: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +170,18 @@ class Scores:
         return {name: row for name, row in self.rows.items() if name != MODEL}
 
     def answers(self) -> pd.DataFrame:
-        """Return slide, cell_id, truth and a column `answer_<row>` a row that answers; no line without `scored`."""
+        """Return slide, cell_id, truth, `answer_<row>` and `loss_<row>` of the rows that have them, most as categories.
+
+        Without `scored` there is no line.
+        """
         import pandas as pd
 
         if self.scored is None:
-            return pd.DataFrame({name: pd.Series(dtype=str) for name in ANSWER_KEYS})
+            return pd.DataFrame({name: pd.Series(dtype="category") for name in ANSWER_KEYS})
         given = {f"{ANSWER}{name}": row.answers for name, row in self.rows.items() if row.answers is not None}
-        return self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given)
+        known = {f"{LOSS}{name}": row.losses for name, row in self.rows.items() if row.losses is not None}
+        table = self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given).astype("category")
+        return table.assign(**{name: values.astype("float32") for name, values in known.items()})
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the evaluation's JSON that the task is responsible for."""

@@ -136,6 +136,9 @@ def resolve_tasks(
             )
         params = validate(task.Params, run.params, f"tasks.{name}.params")
         judged = _judged(name, run, task, models)
+        for model in run.ablation.names if run.ablation else ():
+            if model not in judged:
+                raise unknown(f"tasks.{name}.ablation", "model of this task", model, dict.fromkeys(judged))
         embedders = tuple(model for model in judged if EMBEDDING in models[model].serves)
         without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
         found[name] = ResolvedTask(params, (module_name,), judged, embedders, without, hasattr(task, "folds"))
