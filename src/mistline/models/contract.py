@@ -220,7 +220,10 @@ class Block:
 
 
 class Embedder(Protocol):
-    """What every registered model that gives an embedding has."""
+    """What every registered model that gives an embedding has.
+
+    One that offers `describe() -> Mapping[str, str]` besides tells its model card what it is.
+    """
 
     genes: tuple[str, ...]
     """Ids of the genes it reads, in its own order; empty for none. Written to genes.txt."""

@@ -102,7 +102,8 @@ def _train(job: _Job, place: Place) -> None:
     if place.rank:
         return
     files = job.files
-    save(files, job.identity, trained, {f"{name} cells": part.count() for name, part in parts.items()})
+    cells = {f"{name} cells": part.count() for name, part in parts.items()}
+    save(files, job.identity, trained, {**cells, **_cohort(job.dataset)})
     record(
         "train",
         outputs=[files.config, files.weights, files.genes, files.metrics, files.card],
@@ -112,3 +113,10 @@ def _train(job: _Job, place: Place) -> None:
         seed=job.identity.seed,
     )
     remove(context.resume.parent)
+
+
+def _cohort(manifest: Path) -> dict[str, list[str]]:
+    """Return whose tissue the dataset is of, for the card; which donors are trained on is in its splits."""
+    slides = read_manifest(manifest).slides.values()
+    plural = {"donor": "donors", "tissue": "tissues", "disease": "diseases"}
+    return {f"{many} of the dataset": sorted({str(slide[one]) for slide in slides}) for one, many in plural.items()}

@@ -77,7 +77,9 @@ def save(files: ModelFiles, identity: Identity, trained: Trained, train_summary:
     write_text(files.genes, "".join(f"{gene}\n" for gene in trained.model.genes))
     write_text(files.metrics, "".join(json.dumps(dict(row), sort_keys=True) + "\n" for row in trained.metrics))
     n_weights = sum(int(array.size) for array in arrays.values())
-    write_text(files.card, _card(identity, n_weights, trained.metrics, train_summary))
+    about = trained.model.describe() if hasattr(trained.model, "describe") else {}
+    numbers = {"numbers in its weights": n_weights, "seed": identity.seed}
+    write_text(files.card, _card(identity, {**about, **numbers}, trained.metrics, train_summary))
     hashes = {"weights_sha256": hash_file(files.weights), "genes_sha256": hash_file(files.genes)}
     write_json(files.config, {**asdict(identity), **hashes, "n_weights": n_weights})
 
@@ -112,16 +114,14 @@ def load(config: Path) -> Checkpoint:
 
 
 def _card(
-    identity: Identity, n_weights: int, metrics: Sequence[Mapping[str, Any]], train_summary: Mapping[str, Any]
+    identity: Identity,
+    about: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    train_summary: Mapping[str, Any],
 ) -> str:
     last = metrics[-1] if metrics else {}
     parts = {
-        "Model": {
-            "name": identity.name,
-            "registered as": identity.registry_name,
-            "numbers in its weights": n_weights,
-            "seed": identity.seed,
-        },
+        "Model": {"name": identity.name, "registered as": identity.registry_name, **about},
         "Trained on": {"dataset version": identity.dataset_version, **train_summary},
         "Settings": identity.params,
         "Last metrics": last,

@@ -17,7 +17,7 @@ from torch import Tensor
 from mistline.core.errors import InputError
 from mistline.core.seeds import derive
 from mistline.models.contract import Batch, Block, Context, Needs, Recipe, Source
-from mistline.models.spatia import embedding, pretrained
+from mistline.models.spatia import card, embedding, pretrained
 from mistline.models.spatia.gene_table import read_positions, read_vectors
 from mistline.models.spatia.inputs import Inputs, around, records
 from mistline.models.spatia.network import Given, Network
@@ -107,6 +107,10 @@ class Model:
         told = json.dumps(_about(self.params, self.genes, self.channels), sort_keys=True).encode()
         found = {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
         return {**found, _ABOUT: np.frombuffer(told, dtype=np.uint8)}
+
+    def describe(self) -> dict[str, str]:
+        """Return what the model card says of it."""
+        return card.told(self.params, len(self.genes), self.channels)
 
     def recipe(self, train: Source) -> Recipe:
         """Return how it is trained on these records."""
