@@ -6,12 +6,29 @@ patches are picked after embedding, and the error of patches that were seen is m
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mistline.models.spatia.channels import MEAN, STD
 from mistline.models.spatia.image_sizes import ImageSizes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Images as far as the encoder saw them.
+
+    Args:
+        tokens: [B, 1 + K, D], the class token and the patches seen.
+        light: [B, 3, S, S] the images.
+        back: int64 [B, N] place of each patch in the order drawn, of which the first K are seen.
+    """
+
+    tokens: Tensor
+    light: Tensor
+    back: Tensor
 
 
 class PlainMae(nn.Module):
@@ -41,26 +58,41 @@ class PlainMae(nn.Module):
 
     def forward(self, image: Tensor, mask_ratio: float) -> Tensor:
         """Return the loss of uint8 [B, 1 or 3, S, S]."""
+        seen = self.encode(image, mask_ratio)
+        return self.loss(seen, seen.tokens)
+
+    def encode(self, image: Tensor, mask_ratio: float) -> Seen:
+        """Return what is seen of uint8 [B, 1 or 3, S, S]."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
         light = (image.expand(-1, 3, -1, -1).float() / 255 - mean) / std  # [B, 3, S, S]
         tokens = self.embed(light).flatten(2).transpose(1, 2) + self.places[:, 1:]  # [B, N, D]
         B, N, D = tokens.shape
         order = torch.rand(B, N).argsort(dim=1)
-        back = order.argsort(dim=1)
         n_kept = int(N * (1 - mask_ratio))
         seen = tokens.gather(1, order[:, :n_kept, None].expand(-1, -1, D))
         seen = torch.cat([(self.cls_token + self.places[:, :1]).expand(B, -1, -1), seen], dim=1)
         for block in self.blocks:
             seen = block(seen)
-        given = self.inner(self.norm(seen))
+        return Seen(self.norm(seen), light, order.argsort(dim=1))
+
+    def loss(self, seen: Seen, tokens: Tensor) -> Tensor:
+        """Return the loss of the hidden patches.
+
+        Args:
+            seen: of the images.
+            tokens: [B, 1 + K, D], its tokens or what became of them.
+        """
+        B, N = seen.back.shape
+        n_kept = tokens.shape[1] - 1
+        given = self.inner(tokens)
         filled = torch.cat([given[:, 1:], self.mask_token.expand(B, N - n_kept, -1)], dim=1)
-        filled = filled.gather(1, back[:, :, None].expand(-1, -1, filled.shape[2]))
+        filled = filled.gather(1, seen.back[:, :, None].expand(-1, -1, filled.shape[2]))
         given = torch.cat([given[:, :1], filled], dim=1) + self.inner_places
         for block in self.inner_blocks:
             given = block(given)
         found = self.pixels(self.inner_norm(given))[:, 1:]  # [B, N, P P 3]
-        error = ((found - self._targets(light)) ** 2).mean(dim=2)  # [B, N]
-        is_hidden = (back >= n_kept).float()
+        error = ((found - self._targets(seen.light)) ** 2).mean(dim=2)  # [B, N]
+        is_hidden = (seen.back >= n_kept).float()
         return (error * is_hidden).sum() / is_hidden.sum()
 
     def _targets(self, light: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ PARTS = {
     "dataset": ("projection", "whole", "crops", "export", "loader", "metacells"),
     "evaluation": ("fusion", "tasks"),
     "report": ("report",),
-    "spatia": ("spatia_images", "spatia_genes"),
+    "spatia": ("spatia_images", "spatia_genes", "spatia_step", "spatia_loader", "spatia_embed"),
 }
 _PACKAGES = ("numpy", "tifffile", "imagecodecs", "zarr", "lmdb", "opencv-python-headless", "scikit-learn", "torch")
 

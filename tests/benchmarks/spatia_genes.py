@@ -31,7 +31,7 @@ def measure(bench: Bench) -> Iterator[Gate]:
     torch.set_num_threads(1)  # CPU seconds of several threads count their waiting
     try:
         for name, n_genes, share, least in (("sparse", _PANEL, 1 / 6, 3.0), ("dense", _DENSE, 1.0, 1.0)):
-            tokens = collate(_cells(_BATCH, n_genes, share), n_genes, draw=None)
+            tokens = collate(cells_of(_BATCH, n_genes, share), n_genes, draw=None)
             found = alternate(_steps(tokens, n_genes), bench.rounds * _STEPS)
             length = float(tokens.lengths().float().mean())
             note = f"batch {_BATCH}, {length:.0f} of {n_genes} genes a cell, no dropout in either"
@@ -41,7 +41,7 @@ def measure(bench: Bench) -> Iterator[Gate]:
         torch.set_num_threads(before)
 
 
-def _cells(n_cells: int, n_genes: int, share: float) -> SparseGenes:
+def cells_of(n_cells: int, n_genes: int, share: float) -> SparseGenes:
     """Return counts of cells whose numbers of genes spread about that share of the panel."""
     draw = torch.Generator().manual_seed(0)
     number = torch.full((n_cells,), float(n_genes))
@@ -87,7 +87,7 @@ def _timed(module: nn.Module, score: Callable[[], Tensor]) -> Callable[[], float
 
 def _collation(bench: Bench) -> Gate:
     """Return drawing the tokens of a batch of a large panel against ranking random keys over the vocabulary."""
-    given = _cells(_BATCH, _LARGE_PANEL, 0.1)
+    given = cells_of(_BATCH, _LARGE_PANEL, 0.1)
     measured = torch.zeros(1, _VOCABULARY, dtype=torch.bool)
     measured[0, :_LARGE_PANEL] = True
     panels, draw = Panels.of(measured), torch.Generator().manual_seed(0)

@@ -85,8 +85,7 @@ class _Loop:
         self.total = self.stream.steps()
         model.net.to(context.device).train()
         groups = [{**group, "initial_lr": group["lr"]} for group in model.groups()]
-        fused = context.device.startswith("cuda")
-        optimizer = torch.optim.AdamW(groups, betas=self.recipe.betas, fused=fused)
+        optimizer = torch.optim.AdamW(groups, betas=self.recipe.betas, fused=True)
         self.parameters = [value for group in groups for value in group["params"]]
         self.state = State(model.net, optimizer)
         self.identity = {

@@ -10,6 +10,7 @@ rounding does.
 
 from __future__ import annotations
 
+import mmap
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -34,6 +35,7 @@ from mistline.models.spatia.params import Params
 _GROUP = 64  # cells that the encoders are given at once
 _MOST_CELLS, _MOST_NICHES = 256, 16  # of a group of niches
 _ROWS = 4096  # of the last pass
+_HELD = 1 << 24  # bytes of the files that are mapped at a time, about
 _PARTS = {"z_c": "z", "z_img": "z_image", "z_gene": "z_genes"}
 
 
@@ -69,7 +71,7 @@ def embed(net: Network, slide: Source, reading: Reading) -> Iterator[Block]:
         InputError: a cell lies in no niche of the slide.
     """
     net.eval()
-    groups = _encoded(net, slide, reading)
+    groups = encoded(net, slide, reading)
     if net.around is None:
         for ids, found, _ in groups:
             yield Block(ids, found["z_c"], found)
@@ -88,7 +90,7 @@ def embed(net: Network, slide: Source, reading: Reading) -> Iterator[Block]:
 Encoded = tuple[Sequence[str], dict[str, NDArray[np.float32]], Batch]
 
 
-def _encoded(net: Network, slide: Source, reading: Reading) -> Iterator[Encoded]:
+def encoded(net: Network, slide: Source, reading: Reading) -> Iterator[Encoded]:
     """Yield ids, z^c with its parts, and the batch they are of, a batch at a time."""
     params, device = reading.params, reading.context.device
     use = params.embeds("image"), params.embeds("genes")
@@ -128,6 +130,41 @@ def _pairs(slide: Source, reading: Reading) -> Iterator[tuple[Batch, Batch]]:
         yield batch, other
 
 
+class Rows:
+    """Vectors in a file, of which little is in memory: written and read pages are given back now and then.
+
+    Args:
+        path: of the file; made anew.
+        rows: how many.
+        width: of each.
+    """
+
+    def __init__(self, path: Path, rows: int, width: int) -> None:
+        self._width, self._touched = width, 0
+        with path.open("w+b") as file:
+            file.truncate(rows * width * 4)
+            self._memory = mmap.mmap(file.fileno(), rows * width * 4)
+        self._rows = np.frombuffer(self._memory, np.float32).reshape(rows, width)
+
+    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
+        """Return a copy of some rows."""
+        found = np.array(self._rows[rows])
+        self._give_back(len(found))
+        return found
+
+    def __setitem__(self, rows: Any, values: NDArray[np.float32]) -> None:
+        """Write some rows."""
+        self._rows[rows] = values
+        self._give_back(len(values))
+
+    def _give_back(self, rows: int) -> None:
+        """Unmap pages once enough were touched; each row may lie on a page of its own. The file keeps them."""
+        self._touched += rows * max(self._width * 4, mmap.PAGESIZE)
+        if self._touched > _HELD and hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0
+
+
 class Passes:
     """What lies around the cells of one slide.
 
@@ -144,7 +181,7 @@ class Passes:
         self._n = slide.count()
         self._code = {scale: np.empty(self._n, dtype=np.int64) for scale in self._scales()}
         self._xy_um = np.empty((self._n, 2), dtype=np.float32)
-        self._on_disk: dict[str, NDArray[np.float32]] = {}
+        self._on_disk: dict[str, Rows] = {}
         self._order = np.empty(0, dtype=np.int64)
         self._sorted = np.empty(0, dtype=np.int64)
         self._niche_code = np.empty(0, dtype=np.int64)
@@ -227,7 +264,7 @@ class Passes:
         names = [*_PARTS, *(name for name in ("z_n", "z_t") if name in self._on_disk)]
         row = 0
         for batch in self._slide.batches(Needs(batch_size=_ROWS)):
-            found = {name: np.array(self._on_disk[name][row : row + len(batch.record_id)]) for name in names}
+            found = {name: self._on_disk[name][row : row + len(batch.record_id)] for name in names}
             with torch.inference_mode():
                 cell, *around = (torch.from_numpy(found[name]).to(self._device) for name in names if name[2:] in "cnt")
                 z = _numpy(self._net.join(cell, around))
@@ -238,14 +275,13 @@ class Passes:
         params = self._reading.params
         return [params.niche, *([params.tissue] if "tissue" in params.levels else [])]
 
-    def _file(self, name: str, rows: int) -> NDArray[np.float32]:
+    def _file(self, name: str, rows: int) -> Rows:
         if self._folder is None:
             raise InputError("the slide", "it has no cells", "leave it out")
-        shape = (rows, self._reading.params.width)
-        return np.lib.format.open_memmap(self._folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
+        return Rows(self._folder / name, rows, self._reading.params.width)
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.array(self._on_disk[name][rows])).to(self._device)
+        return torch.from_numpy(self._on_disk[name][rows]).to(self._device)
 
     def _cells_of(self, tiles: Batch) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
         """Return the numbers of niches, and the cells of each, sorted by place."""
