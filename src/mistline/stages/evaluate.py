@@ -17,7 +17,7 @@ from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
 from mistline.store.absent import read_absent
 from mistline.store.manifest import Manifest, read_manifest
-from mistline.tasks.base import CONTROLS, Scores
+from mistline.tasks.base import CONTROLS, LOSS, Scores
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import check_protocol, find
@@ -73,7 +73,9 @@ def run(
     cost = {"seconds": round(time.perf_counter() - started, 3), "peak_mb": _peak_mb()}
     write_json(scores, {**about, **result.to_json(), **cost})
     if answers is not None:
-        write_parquet(answers, result.answers())
+        said = result.answers()
+        types = {name: "float32" if name.startswith(LOSS) else "category" for name in said}
+        write_parquet(answers, said.astype(types))
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],

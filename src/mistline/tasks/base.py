@@ -170,18 +170,17 @@ class Scores:
         return {name: row for name, row in self.rows.items() if name != MODEL}
 
     def answers(self) -> pd.DataFrame:
-        """Return slide, cell_id, truth, `answer_<row>` and `loss_<row>` of the rows that have them, most as categories.
+        """Return slide, cell_id, truth, `answer_<row>` and `loss_<row>` of the rows that have them.
 
         Without `scored` there is no line.
         """
         import pandas as pd
 
         if self.scored is None:
-            return pd.DataFrame({name: pd.Series(dtype="category") for name in ANSWER_KEYS})
+            return pd.DataFrame({name: pd.Series(dtype=str) for name in ANSWER_KEYS})
         given = {f"{ANSWER}{name}": row.answers for name, row in self.rows.items() if row.answers is not None}
-        known = {f"{LOSS}{name}": row.losses for name, row in self.rows.items() if row.losses is not None}
-        table = self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given).astype("category")
-        return table.assign(**{name: values.astype("float32") for name, values in known.items()})
+        given |= {f"{LOSS}{name}": row.losses for name, row in self.rows.items() if row.losses is not None}
+        return self.scored[list(ANSWER_KEYS)].reset_index(drop=True).assign(**given)
 
     def to_json(self) -> dict[str, Any]:
         """Return the part of the evaluation's JSON that the task is responsible for."""

@@ -10,6 +10,7 @@ import pytest
 from mistline.config.report import Report
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import write_json
+from mistline.report.ablations import ablation_table
 from mistline.report.embeddings import embedding_maps
 from mistline.report.pictures import Album
 from mistline.report.results import pair_answers
@@ -34,11 +35,16 @@ def judged(tmp_path_factory) -> Made:
 
 
 @pytest.fixture(scope="module")
-def table(judged):
-    """Of random_spot, with its tests."""
+def random_spot(judged):
+    """All rows of one table."""
     items = read_comparisons(judged.tree.scores, judged.tree.version)
-    item = next(item for item in items if item.protocol == "random_spot")
-    return score_table(item, PairedTests("slide", written_tests("v")["metrics"]), item.metrics)
+    return next(item for item in items if item.protocol == "random_spot")
+
+
+@pytest.fixture(scope="module")
+def table(random_spot):
+    """Of random_spot, with its tests."""
+    return score_table(random_spot, PairedTests("slide", written_tests("v")["metrics"]), random_spot.metrics)
 
 
 def line(table, name):
@@ -135,6 +141,27 @@ def test_why_nothing_was_tested_is_told():
     assert "no independent pairs" in PairedTests("cell", {}).sentence()
     assert "takes five donors" in PairedTests("donor", {}).sentence()
     assert PairedTests("donor", {}).mark("ari", "m").sign == ""
+
+
+def test_an_ablation_shows_what_each_row_adds(random_spot):
+    gain = {"unit": "slide", "n": 6, "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.03, "sd_seeds": 0.02}
+    rows = [
+        {"row": "mlp", "against": None, "metrics": {}},
+        {"row": "gcn", "against": "mlp", "metrics": {"ari": gain | {"is_better": True}}},
+    ]
+    tests = PairedTests("slide", {}, {"metrics": ["ari", "log_loss"], "rows": rows})
+    table = ablation_table(random_spot, tests)
+    assert [column.title for column in table.columns[2:]] == [
+        *("ari", "ari: difference"),
+        *("log_loss", "log_loss: difference"),
+    ]
+    first, second = table.rows
+    assert [cell.text for cell in first.cells[:2]] == ["mlp", "–"]
+    assert (second.cells[3].text, second.cells[3].sub, second.cells[3].tag) == ("+0.300", "[+0.100, +0.500]", "▲")
+    assert "paired over 6 slides" in second.cells[3].note
+    assert second.cells[5].text == "–"
+    assert "paired over slides [95 % interval]" in table.caption
+    assert ablation_table(random_spot, PairedTests("slide", {})) is None
 
 
 def test_answers_are_given_for_all_or_none(tmp_path):

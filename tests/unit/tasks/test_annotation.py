@@ -93,6 +93,10 @@ def test_planted_types_are_found_and_controls_are_not_flattered(two_slides, prot
     assert names <= set(scores.model.metrics)
     for metric in names:
         assert scores.model.metrics[metric].value > 0.95, metric
+    for probe in ("", "linear_", "knn_", "mlp_"):
+        loss, shuffled = (row.metrics[f"{probe}log_loss"] for row in (scores.model, scores.controls["shuffled"]))
+        assert loss.low <= loss.value <= loss.high < 0.3 < np.log(4) - 0.3 < shuffled.value
+    for metric in names:
         assert scores.controls["shuffled"].metrics[metric].value < 0.5
     controls = judged(two_slides, protocol, QUERY, model="controls").controls
     assert set(controls) == {"majority", "coordinates", "log_counts", "pca"}
@@ -213,9 +217,8 @@ def test_predictions_are_scored_without_probes(two_slides):
     predictions = _predictions(two_slides, path, [f"type{k}" for k in range(4)])
     scores = judged(two_slides, "random_split", model="net", path=path, predictions=predictions)
     assert set(scores.rows) == {"model"}
-    assert {name: item.value for name, item in scores.model.metrics.items()} == dict.fromkeys(
-        ("macro_f1", "macro_precision", "accuracy"), 1.0
-    )
+    found = {name: item.value for name, item in scores.model.metrics.items()}
+    assert found == dict.fromkeys(("macro_f1", "macro_precision", "accuracy"), 1.0) | {"log_loss": 0.0}
 
 
 def test_what_is_said_of_each_cell_is_kept_for_maps(two_slides):
@@ -224,6 +227,7 @@ def test_what_is_said_of_each_cell_is_kept_for_maps(two_slides):
     assert len(answers) == scores.n
     right = (answers["answer_model"] == answers["truth"]).mean()
     assert right == pytest.approx(scores.model.metrics["accuracy"].value)
+    assert answers["loss_model"].mean() == pytest.approx(scores.model.metrics["log_loss"].value)
     assert set(answers["slide"]) == {"b"}
 
 

@@ -82,6 +82,14 @@ def test_a_task_judges_all_that_can_serve_it_or_those_it_names():
         resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("c",))}, LABELLED, MODELS)
 
 
+def test_an_ablation_names_rows_that_the_task_judges():
+    steps = {"steps": ["pca", "pcb"]}
+    run = TaskRun(protocols=("random_split",), params={"label": "t"}, ablation=steps)
+    models = resolve_models({"pca": ModelRun(model="pca"), "plain": ModelRun(model="pca")})
+    with pytest.raises(ConfigError, match=r"tasks\.annotation\.ablation: .*'pcb'.*did you mean pca"):
+        resolve_tasks({"annotation": run}, [LABELLED], models)
+
+
 def test_a_model_that_cannot_serve_the_task_is_refused_when_named_and_left_out_otherwise():
     models = {**MODELS, "p": replace(MODELS["a"], serves=frozenset(["prediction"]))}
     assert resolve_tasks({"clustering": TaskRun(**CLUSTERING)}, LABELLED, models)["clustering"].models == ("a", "b")
