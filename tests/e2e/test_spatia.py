@@ -1,0 +1,205 @@
+"""What SPATIA learns of a toy tissue whose truth is known: nuclei from images, domains from what lies around.
+
+Eleven donors, five of them tested, so that everything is paired donor by donor. Each job of the line is run in this
+process: they take longer to start than to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from mistline.cli import app
+from mistline.models.contract import Context, Needs
+from mistline.tasks.stats import bootstrap_mean
+from mistline.train.checkpoint import load
+from mistline.train.device import cpu_threads
+from mistline.train.source import open_source
+from mistline.xenium.toy.cohort import plan_cohort, write_cohort
+from mistline.xenium.toy.panel import MORPHOLOGY
+from tests.conftest import Snakemake
+from tests.e2e.faults.runner import planned
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+N_SLIDES, N_CELLS = 12, 300
+STEPS = {"steps": ["gene_only", "cell"], "variants": ["niche", "full", "shuffled"]}
+PRESETS = {
+    "gene_only": {"preset": "gene_only"},
+    "cell": {"levels": ["cell"]},
+    "niche": {"levels": ["cell", "niche"]},
+    "full": {},
+    "shuffled": {"preset": "shuffled_pairs"},
+    "image_only": {"preset": "image_only"},
+}
+TASKS = {
+    "composition": ("dataset_split", {"label": "cell_type"}, "kl"),
+    "domains": ("leave_donor_out", {"label": "domain"}, "accuracy"),
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
+    """Trained, embedded and judged."""
+    folder = tmp_path_factory.mktemp("truth") / "cohort"
+    write_cohort(folder, plan_cohort(N_SLIDES, N_CELLS, 0, ["1.3"], n_planes=1, transcripts=False), threads=1)
+    path = folder / "config.yaml"
+    judged = [*STEPS["steps"], *STEPS["variants"]]
+    config = yaml.safe_load(path.read_text()) | {
+        "splits": {"val_share": 0.1, "test_share": 0.45},
+        "models": {name: {"model": "spatia", "params": {"size": "tiny", **params}} for name, params in PRESETS.items()},
+        "tasks": {
+            task: {"protocols": [protocol], "params": params, "models": judged, "ablation": STEPS}
+            for task, (protocol, params, _) in TASKS.items()
+        },
+    }
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    run_here(folder, snakemake, "embeddings", "evaluation")
+    return folder
+
+
+def run_here(folder: Path, snakemake: Snakemake, *targets: str) -> None:
+    with contextlib.chdir(folder), cpu_threads(1):
+        for job in planned(folder, snakemake, *targets):
+            for output in job.outputs:
+                Path(output).parent.mkdir(parents=True, exist_ok=True)
+            words = ["0" if word.startswith("${") else word for word in job.words]  # no GPU
+            app(words, standalone_mode=False)
+
+
+def slides_of(cohort: Path, *splits: str) -> dict[str, str]:
+    """Return slide -> donor of the donors of some splits."""
+    sheet = pd.read_csv(cohort / "slides.tsv", sep="\t")
+    donors = dict(zip(sheet["slide"], sheet["donor"], strict=True))
+    of = {
+        slide: pd.read_parquet(cohort / f"results/dataset/splits/{slide}.parquet")["split"].iloc[0] for slide in donors
+    }
+    return {slide: donor for slide, donor in donors.items() if of[slide] in splits}
+
+
+def embedded(cohort: Path, model: str, slide: str) -> np.ndarray:
+    return anndata.read_h5ad(cohort / f"results/embeddings/{model}/seed-0/{slide}.h5ad").X
+
+
+def nuclear(cohort: Path, slide: str) -> np.ndarray:
+    """Return [n, 3] log counts of the genes that shape the nucleus."""
+    table = anndata.read_h5ad(cohort / f"results/slides/{slide}/counts.h5ad")
+    column = [list(table.var["symbol"]).index(name) for name in MORPHOLOGY]
+    return np.log1p(table.X[:, column].toarray())
+
+
+def colour(cohort: Path, slide: str) -> np.ndarray:
+    """Return [n, 2] mean intensity of each crop and its square: what an image tells without any shape."""
+    source = open_source(cohort / "results/dataset/manifest.json", slides=(slide,))
+    batches = source.batches(Needs(image_size=32, batch_size=64))
+    mean = np.concatenate([batch.image.float().mean(dim=(1, 2, 3)).numpy() for batch in batches])
+    return np.stack([mean, mean**2], axis=1)
+
+
+def decoded(points: Mapping[str, np.ndarray], genes: Mapping[str, np.ndarray], train: Mapping[str, str]
+            ) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return slide -> [n, 3] genes, by ridge regression on the slides of the training donors."""
+    x, y = (np.concatenate([of[slide] for slide in train]) for of in (points, genes))
+    mean, scale, middle = x.mean(0), x.std(0) + 1e-6, y.mean(0)
+    x = (x - mean) / scale
+    weights = np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ (y - middle))
+    return {slide: (own - mean) / scale @ weights + middle for slide, own in points.items() if slide not in train}
+
+
+def correlations(said: Mapping[str, np.ndarray], genes: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return [slides, 3] Pearson's r of each gene on each tested slide, one slide a donor."""
+    return np.array(
+        [[np.corrcoef(own[:, k], genes[slide][:, k])[0, 1] for k in range(3)] for slide, own in said.items()]
+    )
+
+
+def gain(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Return the bounds of the mean paired difference over donors."""
+    values = {str(i): float(value) for i, value in enumerate(first - second)}
+    found = bootstrap_mean(values, 2000, 0.95, np.random.default_rng(0))
+    return found.low, found.high
+
+
+@pytest.fixture(scope="module")
+def nuclei(cohort: Path) -> dict[str, np.ndarray]:
+    """Return name of what is read -> [donors, 3] correlations of the decoded genes."""
+    train, test = slides_of(cohort, "train"), slides_of(cohort, "test")
+    genes = {slide: nuclear(cohort, slide) for slide in (*train, *test)}
+    given = {
+        "image": {slide: embedded(cohort, "image_only", slide) for slide in genes},
+        "colour": {slide: colour(cohort, slide) for slide in genes},
+    }
+    rng = np.random.default_rng(0)
+    given["dealt"] = {slide: rng.permutation(points) for slide, points in given["image"].items()}
+    return {name: correlations(decoded(points, genes, train), genes) for name, points in given.items()}
+
+
+def test_an_image_tells_the_genes_that_shape_the_nucleus(nuclei):
+    assert len(nuclei["image"]) >= 5
+    for k, gene in enumerate(MORPHOLOGY):
+        low, _ = gain(nuclei["image"][:, k], nuclei["dealt"][:, k])
+        assert low > 0.1, (gene, nuclei["image"][:, k], nuclei["dealt"][:, k])
+    low, _ = gain(nuclei["image"].mean(1), nuclei["colour"].mean(1))
+    assert low > 0, (nuclei["image"].mean(0), nuclei["colour"].mean(0))
+
+
+class Dealt:
+    """A slide whose cells and tiles have the images of others.
+
+    Args:
+        source: the slide.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def batches(self, needs: Needs, *given: Any, **named: Any) -> Iterator[Any]:
+        for batch in self._source.batches(needs, *given, **named):
+            yield batch if batch.image is None else replace(batch, image=batch.image.roll(1, dims=0))
+
+
+@pytest.mark.parametrize(("embed_from", "is_same"), [("genes", True), ("all", False)])
+def test_genes_alone_see_nothing_of_the_images(cohort, tmp_path, embed_from, is_same):
+    found = load(cohort / "results/models/full/seed-0/config.json").model
+    found.params = found.params.model_copy(update={"embed_from": embed_from})
+    slide = next(iter(slides_of(cohort, "test")))
+    source = open_source(cohort / "results/dataset/manifest.json", slides=(slide,))
+    z = []
+    for given in (source, Dealt(source)):
+        with cpu_threads(1), torch.inference_mode():
+            blocks = list(found.embed(given, Context(0, "cpu", 1, resume=tmp_path)))
+        z.append(np.concatenate([block.z for block in blocks]))
+    assert np.array_equal(*z) == is_same
+
+
+def differences(cohort: Path, task: str) -> dict[str, dict[str, Any]]:
+    """Return row -> its paired difference to the cells alone, on the task's metric."""
+    protocol, _, metric = TASKS[task]
+    found = json.loads((cohort / f"results/evaluation/{task}/{protocol}.json").read_text())
+    lines = {line["row"]: line for line in found["ablation"]["rows"]}
+    assert {lines[name]["against"] for name in STEPS["variants"]} == {"cell"}
+    return {name: lines[name]["metrics"][metric] for name in STEPS["variants"]}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_lies_around_a_cell_tells_of_its_place(cohort, task):
+    found = differences(cohort, task)
+    for name in ("niche", "full"):
+        assert found[name]["unit"] == "donor"
+        assert found[name]["n"] >= 5
+        assert found[name]["is_better"] is True, (task, name, found)
+    assert found["shuffled"]["is_better"] is not True, (task, found)
