@@ -27,13 +27,7 @@ def dry_run(snakemake: Snakemake, cohort: Path, options: list[str], params: dict
     [
         ({"image_weights": "w/vit.safetensors", **SHA256}, "models.joint.params: w/vit.safetensors: no such file"),
         ({"gene_vectors": "genes.parquet"}, "models.joint.params: genes.parquet: no such file; correct the path"),
-        ({"gene_positions": "places.parquet"}, "models.joint.params: places.parquet: no such file; correct the path"),
-        ({"image_weights": "labels.csv"}, "image_weights and image_weights_sha256 belong together"),
-        ({"preset": "mea"}, "unknown preset 'mea': known are cell_only, mae"),
-        ({"levels": ["cell", "tissue"]}, "level tissue needs level niche"),
-        ({"width": 100, "heads": 8}, "width 100 cannot be divided among 8 heads"),
         ({"mask_ration": 0.5}, "unknown key; did you mean mask_ratio"),
-        ({"preset": "no_image", "embed_from": "image"}, "embed_from image is not among the modalities"),
     ],
 )
 def test_what_a_dry_run_refuses(

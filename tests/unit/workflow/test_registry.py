@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -52,6 +53,22 @@ def test_unknown_model_names_the_nearest_and_the_known():
 def test_unknown_setting_names_the_nearest():
     with pytest.raises(ConfigError, match=r"models.a.params.n_component: unknown key; did you mean n_components"):
         resolve_models({"a": ModelRun(model="pca", params={"n_component": 3})})
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"gene_positions": "places.parquet"}, "models.a.params: places.parquet: no such file; correct the path"),
+        ({"image_weights": __file__}, "image_weights and image_weights_sha256 belong together"),
+        ({"preset": "mea"}, "unknown preset 'mea': known are cell_only, mae"),
+        ({"levels": ["cell", "tissue"]}, "level tissue needs level niche"),
+        ({"width": 100, "heads": 8}, "width 100 cannot be divided among 8 heads"),
+        ({"preset": "no_image", "embed_from": "image"}, "embed_from image is not among the modalities"),
+    ],
+)
+def test_settings_of_spatia_that_cannot_be(params, sentence):
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        resolve_models({"a": ModelRun(model="spatia", params=params)})
 
 
 def test_unknown_task_and_protocol():
