@@ -6,6 +6,8 @@ A task is one module that offers
 * `NEEDS_LABELS`: whether it can run only where slides have labels;
 * `JUDGES`: what of a model it can judge: its `embedding`, `prediction`s that the model is trained for, or both;
 * `WITHOUT_LABELS`: only where some protocols show no label to train on; those judge embeddings only;
+* `held_out(params)`: only where some protocols test cells of the dataset's test split and no others: these;
+  an embedding that was trained on labels is judged by them alone;
 * `Params`: its settings (a strict `Section`);
 * `folds(cells, params, protocol) -> DataFrame`, only where it divides the cells itself;
 * `evaluate(inputs, params, protocol) -> Scores`, of a model, or of the controls where `inputs.is_controls`.

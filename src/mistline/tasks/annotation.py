@@ -42,6 +42,11 @@ class Params(TaskParams):
     patience: int = Field(10, ge=1, description="passes without a better validation loss after which it stops")
 
 
+def held_out(params: Params) -> frozenset[str]:
+    """Return the protocols whose tested cells are the dataset's test split."""
+    return frozenset() if params.query else frozenset(["external_query"])
+
+
 def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
     """Divide the cells; see `tasks.annotation_folds`.
 

@@ -31,6 +31,12 @@ class Params(TaskParams):
     max_niches: int = Field(20_000, ge=100, description="niches drawn of each split, the same for every model")
 
 
+def held_out(params: Params) -> frozenset[str]:
+    """Return the protocols whose tested cells are the dataset's test split."""
+    del params
+    return frozenset(PROTOCOLS)
+
+
 def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
     """Score the test niches of every representation.
 

@@ -27,6 +27,7 @@ from mistline.core.errors import ConfigError
 CONTROLS = "controls"
 
 EMBEDDING, PREDICTION = "embedding", "prediction"
+LABELS = "labels"  # what an embedding reads that was trained on labels of the dataset's training split
 _SERVES = frozenset([EMBEDDING])
 _READS = frozenset(["genes"])
 
@@ -135,7 +136,8 @@ def resolve_tasks(
                 f"tasks.{name}", "needs labels, and no slide of this run has any", "set `labels` of a slide"
             )
         params = validate(task.Params, run.params, f"tasks.{name}.params")
-        judged = _judged(name, run, task, models)
+        held_out = task.held_out(params) if hasattr(task, "held_out") else frozenset()
+        judged = _judged(name, run, task, models, sorted(set(run.protocols) - held_out))
         for model in run.ablation.names if run.ablation else ():
             if model not in judged:
                 raise unknown(f"tasks.{name}.ablation", "model of this task", model, dict.fromkeys(judged))
@@ -168,9 +170,11 @@ def _offers(params: BaseModel) -> tuple[frozenset[str], frozenset[str], tuple[st
     return tuple(getattr(params, name)() if hasattr(params, name) else usual for name, usual in defaults)  # type: ignore[return-value]
 
 
-def _judged(name: str, run: TaskRun, task: ModuleType, models: Mapping[str, ResolvedModel]) -> tuple[str, ...]:
-    """Return the runs that a task judges."""
-    reasons = {model: _unfit(model, task, models) for model in models}
+def _judged(
+    name: str, run: TaskRun, task: ModuleType, models: Mapping[str, ResolvedModel], seen: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the runs that a task judges; in the protocols `seen`, cells of the training split may be tested."""
+    reasons = {model: _unfit(model, task, models, seen) for model in models}
     for model in run.models:
         if model not in models:
             raise unknown(f"tasks.{name}.models", "model", model, models)
@@ -179,12 +183,17 @@ def _judged(name: str, run: TaskRun, task: ModuleType, models: Mapping[str, Reso
     return run.models or tuple(model for model, reason in reasons.items() if not reason)
 
 
-def _unfit(name: str, task: ModuleType, models: Mapping[str, ResolvedModel]) -> str:
-    """Return why a task cannot judge a run; empty where it can."""
+def _unfit(name: str, task: ModuleType, models: Mapping[str, ResolvedModel], seen: Sequence[str]) -> str:
+    """Return why a task cannot judge a run; empty where it can.
+
+    An embedding that was trained on labels may only be judged where the tested cells are of the dataset's test split.
+    """
     model = models[name]
     if not model.serves & task.JUDGES:
         return f"{name} gives {_listed(model.serves)}, the task judges {_listed(task.JUDGES)}"
     given = model.reads.union(*(models[other].reads for other in model.upstream))
+    if LABELS in given and seen:
+        return f"{name} was trained on labels, and protocol {seen[0]} tests cells that may be among them"
     answers = given & frozenset(getattr(task, "REFUSES", ()))
     return f"{name} reads {_listed(answers)}, which the task asks for" if answers else ""
 

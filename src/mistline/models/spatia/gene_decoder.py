@@ -64,3 +64,23 @@ class QueryDecoder(nn.Module):
             query = layer(query, memory)
         out: Tensor = self.norm(query)
         return out
+
+
+class Factors(nn.Module):
+    """Products of what z says and of what a gene listens to, as in a factor analysis of the log shares.
+
+    Beside the attention, which starts by telling every gene the same, this is what z is learned by in the first
+    hundreds of steps.
+
+    Args:
+        width: D.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.of_gene, self.of_z = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, query: Tensor, z: Tensor) -> Tensor:
+        """Return [B, L] of vectors of genes [B, L, D] and z [B, D]."""
+        found: Tensor = (self.of_gene(query) @ self.of_z(z)[:, :, None])[..., 0]
+        return found * query.shape[-1] ** -0.5

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mistline.models.spatia.gene_decoder import QueryDecoder
+from mistline.models.spatia.gene_decoder import Factors, QueryDecoder
 from mistline.models.spatia.gene_tokens import GeneTokens, renewed
 from mistline.models.spatia.genes import N_PREPENDED, GeneTable
 
 HIDDEN_EXPRESSED, HIDDEN_ZEROS = 0.30, 0.10  # shares of the tokens whose values are hidden
 _LOST = 0.33  # a count loses Poisson(this x count), and is then kept with probability 1 - 0.33
 _LOG_LIMIT = 15.0  # of the dispersion, both ways
+_ZERO_START = -3.0  # logit of the zeros that are no counts: nearly none, until the data say otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +73,22 @@ class Heads(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(2):
             layers += [nn.Linear(width, width), nn.LayerNorm(width), nn.LeakyReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 3))
+        last = nn.Linear(width, 3)
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor([0.0, 0.0, _ZERO_START]))
+        self.layers = nn.Sequential(*layers, last)
 
-    def forward(self, tokens: Tensor, pad: Tensor, depth: Tensor) -> Zinb:
+    def forward(self, tokens: Tensor, pad: Tensor, depth: Tensor, known: Tensor | None = None) -> Zinb:
         """Return [B, L] distributions.
 
         Args:
             tokens: [B, L, D] of genes.
             pad: bool [B, L], True for genes that take no share.
             depth: [B] counts of all the other genes together; cells without any are taken to have one.
+            known: [B, L] added to the logarithms of the shares; None for nothing.
         """
         share, dispersion, zero = self.layers(tokens).float().unbind(-1)
+        share = share if known is None else share + known.float()
         log_share = share.masked_fill(pad, torch.finfo(share.dtype).min).log_softmax(-1)
         log_mean = log_share + depth.float().clamp(min=1).log()[:, None]
         log_mean = log_mean.masked_fill(pad, 0)  # finite, so that what is not scored has a gradient of 0
@@ -156,6 +162,7 @@ class GeneTerms(nn.Module):
         self.by_token = Heads(width, dropout)
         self.decoder = QueryDecoder(width, heads, dropout)
         self.by_query = Heads(width, dropout)
+        self.factors = Factors(width)
 
     def token_losses(self, out: Tensor, given: Corrupted, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return terms (i) and (ii), scalars.
@@ -183,7 +190,7 @@ class GeneTerms(nn.Module):
             tokens: whose counts are asked for.
             cells: bool [B] which are scored; None for all.
         """
-        found = self.by_query(self.decoder(table(tokens.index), z), tokens.pad, tokens.count.sum(1))
+        found = self._asked(table(tokens.index), z, tokens.pad, tokens.count.sum(1))
         scored = ~tokens.pad if cells is None else ~tokens.pad & cells[:, None]
         return mean_of(found.nll(tokens.count), scored)
 
@@ -198,7 +205,12 @@ class GeneTerms(nn.Module):
         """
         query = table(genes + 1).expand(len(z), -1, -1)
         pad = torch.zeros(query.shape[:2], dtype=torch.bool, device=query.device)
-        return self.by_query(self.decoder(query, z), pad, depth).mean()
+        return self._asked(query, z, pad, depth).mean()
+
+    def _asked(self, query: Tensor, z: Tensor, pad: Tensor, depth: Tensor) -> Zinb:
+        """Return [B, L] distributions of genes, by their vectors [B, L, D] and z."""
+        found: Zinb = self.by_query(self.decoder(query, z), pad, depth, self.factors(query, z))
+        return found
 
 
 def mean_of(loss: Tensor, scored: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from mistline.models.spatia.gene_tokens import PAD, GeneTokens
 
 N_PREPENDED = 2  # base and depth, before the genes
 _LARGEST = 1e5  # of what a value encoder reads
+_VALUE_RANGE, _DEPTH_RANGE = 0.05, 8.0  # what values, and log2 of depths, differ by from cell to cell
 _SPREAD = 0.5  # of a drawn gene vector: about that of the values and places it is added to
 
 
@@ -46,13 +47,17 @@ class ValueEncoder(nn.Module):
     Args:
         width: D.
         dropout: share.
+        usual: range of the numbers; the first layer starts so that it tells them apart, which its norm would prevent
+            where they are far smaller or larger than its biases.
     """
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, usual: float = 1.0) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(1, width), nn.LayerNorm(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width)
         )
+        with torch.no_grad():
+            self.layers[0].weight.div_(usual)
 
     def forward(self, value: Tensor) -> Tensor:
         """Return [..., D] of [...]; values are clamped to 0 .. 100,000."""
@@ -119,8 +124,8 @@ class GeneEncoder(nn.Module):
         super().__init__()
         width = sizes.width
         self.table = GeneTable(sizes.genes, width, positions, vectors, freeze)
-        self.value = ValueEncoder(width, sizes.dropout)
-        self.of_depth = ValueEncoder(width, sizes.dropout)
+        self.value = ValueEncoder(width, sizes.dropout, _VALUE_RANGE)
+        self.of_depth = ValueEncoder(width, sizes.dropout, _DEPTH_RANGE)
         self.base = nn.Parameter(torch.randn(width) * 0.02)
         self.blocks = nn.ModuleList(Block(width, sizes.heads, sizes.hidden, sizes.dropout) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width)

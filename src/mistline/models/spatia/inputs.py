@@ -50,21 +50,24 @@ class Inputs:
         niche: the T tiles around them; None for a model of cells only.
         tissue: the R tiles around those; None for a model without.
         layout: how they lie; None for a model of cells only.
+        classes: int64 [B, K] labels as `class_heads.numbers` gives them; None where none are read.
     """
 
     cells: Records
     niche: Records | None = None
     tissue: Records | None = None
     layout: Layout | None = None
+    classes: Tensor | None = None
 
     def to(self, device: str | torch.device) -> Inputs:
         """Return it on a device."""
+        classes = None if self.classes is None else self.classes.to(device)
         if self.layout is None:
-            return replace(self, cells=self.cells.to(device))
+            return replace(self, cells=self.cells.to(device), classes=classes)
         where = {item.name: getattr(self.layout, item.name).to(device) for item in fields(Layout)}
         tissue = None if self.tissue is None else self.tissue.to(device)
         niche = None if self.niche is None else self.niche.to(device)
-        return Inputs(self.cells.to(device), niche, tissue, Layout(**where))
+        return Inputs(self.cells.to(device), niche, tissue, Layout(**where), classes)
 
 
 def records(batch: Any, panel: Tensor, place: Tensor | None = None, rows: slice | None = None) -> Records:

@@ -124,7 +124,8 @@ class Losses(nn.Module):
 
     def summed(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the losses with `loss`, their weighted sum."""
-        weight = {"image": self.params.lambda_image, "genes": self.params.lambda_genes}
+        params = self.params
+        weight = {"image": params.lambda_image, "genes": params.lambda_genes, "classes": params.lambda_classes}
         parts = [weight[name.partition("_")[0]] * value for name, value in found.items()]
         return {"loss": torch.stack(parts).sum(), **found}
 

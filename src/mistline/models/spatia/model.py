@@ -18,6 +18,7 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import derive
 from mistline.models.contract import Batch, Block, Context, Needs, Recipe, Source
 from mistline.models.spatia import card, embedding, pretrained
+from mistline.models.spatia.class_heads import Classes, numbers, read_classes
 from mistline.models.spatia.gene_table import read_positions, read_vectors
 from mistline.models.spatia.inputs import Inputs, around, records
 from mistline.models.spatia.network import Given, Network
@@ -27,6 +28,7 @@ logger = logging.getLogger("mistline.models")
 
 _ABOUT = "about"  # stored beside the weights: what shapes do not tell
 _VECTORS, _POSITIONS = "genes.table.vectors", "genes.table.positions"
+_NEW = ("image.side.", "image.scale", "image.channels.")  # of the image encoder: in no file of weights
 _EMBEDDINGS = ("learned", "absent", "empty", "cls_token", "mask_token", "scale", "level", "query", "base")
 
 
@@ -42,6 +44,7 @@ class Model:
 
     def __init__(self, params: Params, genes: tuple[str, ...], channels: tuple[str, ...], given: Given) -> None:
         self.params, self.genes, self.channels = params, genes, channels
+        self.classes = given.classes
         self.net = Network(params, given)
         self._panel: dict[str, int] = {}
 
@@ -68,9 +71,10 @@ class Model:
             vectors = read_vectors(Path(params.gene_vectors), genes, params.width, params.min_mapped)
         if params.gene_positions is not None and reads_genes:
             positions = read_positions(Path(params.gene_positions), genes)
+        classes = read_classes(source, params.class_heads, params.class_parents)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(context.seed, "spatia", "weights"))
-            model = cls(params, genes, channels, Given(len(genes), len(channels), vectors, positions))
+            model = cls(params, genes, channels, Given(len(genes), len(channels), vectors, positions, classes))
         if params.image_weights is not None and model.net.image is not None:
             path, sha256 = Path(params.image_weights), str(params.image_weights_sha256)
             pretrained.load(path, sha256, model.net.image, model.net.losses.decoder)
@@ -86,14 +90,14 @@ class Model:
         """
         weights = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         about = _read_about(weights.pop(_ABOUT, None))
-        for name, own in _about(params, genes, tuple(about.get("channels", ()))).items():
+        for name, own in _about(params, genes).items():
             if about.get(name) != own:
                 what = f"they are of a model with {name} {about.get(name)}, the settings and genes say {own}"
                 raise InputError("weights of spatia", what, "restore them with their own settings, or train again")
         vectors = weights.get(_VECTORS)
-        given = Given(
-            len(genes), len(about["channels"]), None if vectors is None else vectors[1:], weights.get(_POSITIONS)
-        )
+        classes = tuple(map(Classes.from_json, about["classes"]))
+        vectors = None if vectors is None else vectors[1:]
+        given = Given(len(genes), len(about["channels"]), vectors, weights.get(_POSITIONS), classes)
         model = cls(params, genes, tuple(about["channels"]), given)
         wanted = model.net.state_dict()
         for name in sorted(set(wanted) ^ set(weights) | {n for n in wanted if _differs(wanted[n], weights.get(n))}):
@@ -104,7 +108,8 @@ class Model:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the weights, and what their shapes do not tell."""
-        told = json.dumps(_about(self.params, self.genes, self.channels), sort_keys=True).encode()
+        made_for = {"channels": list(self.channels), "classes": [own.as_json() for own in self.classes]}
+        told = json.dumps({**_about(self.params, self.genes), **made_for}, sort_keys=True).encode()
         found = {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
         return {**found, _ABOUT: np.frombuffer(told, dtype=np.uint8)}
 
@@ -136,7 +141,7 @@ class Model:
         for name, value in self.net.named_parameters():
             if not value.requires_grad:
                 continue
-            is_given = params.image_weights is not None and name.startswith("image.")
+            is_given = params.image_weights is not None and name.startswith("image.") and not name.startswith(_NEW)
             rate = params.pretrained_rate if is_given else params.learning_rate
             is_plain = value.ndim < 2 or any(part in _EMBEDDINGS for part in name.split("."))
             found.setdefault((rate, 0.0 if is_plain else params.weight_decay), []).append(value)
@@ -144,13 +149,13 @@ class Model:
 
     def prepare(self, batch: Batch, device: str) -> Inputs:
         """Return a batch as the network takes it, on the device."""
-        params = self.params
+        params, classes = self.params, numbers(batch, self.classes)
         cells = records(batch, self._panels_of(batch))
         if "niche" not in params.levels:
-            return Inputs(cells).to(device)
+            return Inputs(cells, classes=classes).to(device)
         tissue = params.tissue if "tissue" in params.levels else None
         panel = [self._panels_of(batch.context[scale].tiles) for scale in (params.niche, tissue) if scale is not None]
-        return Inputs(cells, **around(batch, params.niche, tissue, panel)).to(device)
+        return Inputs(cells, **around(batch, params.niche, tissue, panel), classes=classes).to(device)
 
     def embed(self, slide: Source, context: Context) -> Iterator[Block]:
         """Yield every cell of the slide, in the order of the source: `z`, and as parts what it is made of.
@@ -207,13 +212,12 @@ class Model:
         return place
 
 
-def _about(params: Params, genes: tuple[str, ...], channels: tuple[str, ...]) -> dict[str, Any]:
+def _about(params: Params, genes: tuple[str, ...]) -> dict[str, Any]:
     """Return what must be the same when weights are restored, and their shapes do not tell."""
     return {
         "heads": params.heads,
         "image_heads": params.image_heads,
         "vocabulary": hashlib.sha256("\n".join(genes).encode()).hexdigest(),
-        "channels": list(channels),
     }
 
 

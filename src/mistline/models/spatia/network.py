@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from mistline.models.spatia.class_heads import Classes, ClassHeads
 from mistline.models.spatia.context import FinalFusion, Layout, NicheEncoder, Surroundings, TissueEncoder
 from mistline.models.spatia.fusion import CellFusion, Fused, FusionBlock, FusionSizes, drop_modalities
 from mistline.models.spatia.gene_loss import corrupt
@@ -33,12 +34,14 @@ class Given:
         channels: of the images; 0 for none.
         vectors: float32 [G, D] of genes; None for learned ones.
         positions: int64 [G] places of genes along the genome; None for none.
+        classes: of the label columns that z learns to tell.
     """
 
     genes: int
     channels: int
     vectors: Tensor | None = None
     positions: Tensor | None = None
+    classes: tuple[Classes, ...] = ()
 
 
 class Network(nn.Module):
@@ -78,6 +81,7 @@ class Network(nn.Module):
         if self.around is not None:
             self.final = FinalFusion(params.width, params.heads, len(params.levels) - 1, params.dropout)
         self.losses = Losses(params, given.channels)
+        self.classes = ClassHeads(params.width, given.classes)
         self.set_panels(torch.ones(1, given.genes, dtype=torch.bool))
 
     def set_panels(self, measured: Tensor) -> None:
@@ -150,7 +154,7 @@ class Network(nn.Module):
             asked = Asked.drawn(inputs.cells.genes, self.measured, self.params.query_genes, draw)
             out = Embedded(z, around, fused.genes, has_genes)
             found |= self.losses.of_genes(inputs, corrupted, out, self.genes.table, asked, draw)
-        return self.losses.summed(found)
+        return self.losses.summed(found | self.classes(z, inputs.classes))
 
     def join(self, cell: Tensor, around: list[Tensor], keep: Tensor | None = None) -> Tensor:
         """Return z [B, D] of z^c and its context; `keep` as in `FinalFusion`."""

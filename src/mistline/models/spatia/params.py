@@ -110,7 +110,9 @@ class Params(Section):
     gene_layers: int = Field(8, ge=1)
     gene_mlp: int = Field(1024, ge=8)
     max_len: int = Field(1000, ge=8, description="genes of a cell that are read")
-    zeros: float = Field(0.25, ge=0, le=1, description="measured zeros in training, as a share of the longest cell")
+    zeros: float = Field(
+        0.25, ge=0, le=1, description="most measured zeros of a cell in training, a share of its genes"
+    )
     query_genes: int = Field(512, ge=1, description="genes of a training batch that are asked of the embedding")
     gene_vectors: str | None = Field(None, description="parquet of gene vectors; absent: learned from nothing")
     min_mapped: float = Field(0.5, ge=0, le=1, description="least share of the genes that gene_vectors must hold")
@@ -145,6 +147,13 @@ class Params(Section):
 
     lambda_image: float = Field(1.0, ge=0, description="weight of the images' loss")
     lambda_genes: float = Field(1.0, ge=0, description="weight of the genes' losses")
+    lambda_classes: float = Field(1.0, gt=0, description="weight of the classes' loss, where there are class_heads")
+    class_heads: tuple[str, ...] = Field(
+        (), description="label columns that z learns to tell, from training records; none: no label is ever read"
+    )
+    class_parents: dict[str, dict[str, tuple[str, ...]]] = Field(
+        {}, description="column -> parent -> the classes below it: labels of the ontology's inner nodes"
+    )
     epochs: int | None = Field(3, ge=1)
     steps: int | None = Field(None, ge=1, description="in place of epochs")
     train_batch: int = Field(224, ge=2, description="cells of a training batch of one device")
@@ -200,6 +209,11 @@ class Params(Section):
                 "genes" not in self.modalities and self.lambda_image == 0,
                 "modality image alone needs lambda_image above 0: nothing else is trained on",
             ),
+            (len(set(self.class_heads)) < len(self.class_heads), "class_heads names a column twice"),
+            (
+                not set(self.class_parents) <= set(self.class_heads),
+                f"class_parents has columns that are none of class_heads: {', '.join(self.class_parents)}",
+            ),
             (
                 self.lambda_genes == 0 and self.lambda_image == 0,
                 "lambda_image and lambda_genes are both 0: nothing is trained on",
@@ -241,9 +255,10 @@ class Params(Section):
         return modality in self.modalities and self.embed_from in ("all", modality)
 
     def reads(self) -> frozenset[str]:
-        """Return what the embedding of a cell knows of the dataset."""
+        """Return what the embedding of a cell knows of the dataset; labels: those of training records."""
         known = {name for name in ("genes", "image") if self.embeds(name)}  # type: ignore[arg-type]
-        return frozenset(known | ({"coordinates"} if "niche" in self.levels else set()))
+        known |= {"coordinates"} if "niche" in self.levels else set()
+        return frozenset(known | ({"labels"} if self.class_heads else set()))
 
     def files(self) -> tuple[str, ...]:
         """Return the files that must be there before a run starts."""
