@@ -104,7 +104,7 @@ def test_an_ablation_names_rows_that_the_task_judges():
     run = TaskRun(protocols=("random_split",), params={"label": "t"}, ablation=steps)
     models = resolve_models({"pca": ModelRun(model="pca"), "plain": ModelRun(model="pca")})
     with pytest.raises(ConfigError, match=r"tasks\.annotation\.ablation: .*'pcb'.*did you mean pca"):
-        resolve_tasks({"annotation": run}, [LABELLED], models)
+        resolve_tasks({"annotation": run}, LABELLED, models)
 
 
 def test_a_model_that_cannot_serve_the_task_is_refused_when_named_and_left_out_otherwise():
