@@ -14,7 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from mistline.core.hashing import hash_file
+from mistline.store.manifest import read_manifest
+from tests.e2e.faults.conftest import NAME
 from tests.e2e.faults.runner import Ended, Runner, litter
+from tests.unit.data.conftest import build
 
 TINY = {"size": "tiny", "steps": 1, "warmup_steps": 0, "train_batch": 32, "val_batches": 1}
 Told = Callable[[str, Ended], str]
@@ -30,8 +33,9 @@ def words(manifest: Path, model: Path, **params: object) -> list[str | Path]:
 
 
 @pytest.fixture(scope="module")
-def manifest(finished: Path) -> Path:
-    return finished / "results/dataset/manifest.json"
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small sealed dataset; read it, do not write it."""
+    return build(tmp_path_factory.mktemp("dataset") / NAME / "results") / "dataset/manifest.json"
 
 
 @pytest.fixture(scope="module")
@@ -169,10 +173,10 @@ def test_a_trained_model_that_does_not_fit(
     model = tmp_path / "model"
     shutil.copytree(trained, model)
     change(model)
-    out = tmp_path / "embedded"
+    out, slide = tmp_path / "embedded", next(iter(read_manifest(manifest).slides))
     ended = runner(
-        *("embed", "--dataset", manifest, "--model-config", model / "config.json", "--slide", "toy1"),
-        *("--embedding", out / "toy1.parquet", "--h5ad", out / "toy1.h5ad"),
+        *("embed", "--dataset", manifest, "--model-config", model / "config.json", "--slide", slide),
+        *("--embedding", out / "a.parquet", "--h5ad", out / "a.h5ad"),
         cwd=tmp_path,
     )
     assert ended.code == 3, ended.output
