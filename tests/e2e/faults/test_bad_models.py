@@ -89,7 +89,7 @@ def test_weights_of_another_network(refused: Callable[..., str], tmp_path: Path)
 
 def test_gene_vectors_of_other_genes(refused: Callable[..., str], trained: Path, tmp_path: Path) -> None:
     genes = (trained / "genes.txt").read_text().split()
-    path = vectors(tmp_path / "genes.parquet", [*genes[:10], *(f"ENSG{number:011d}" for number in range(300))])
+    path = vectors(tmp_path / "genes.parquet", [*genes[:10], *(f"ENSG9{number:010d}" for number in range(300))])
     said = refused("gene vectors of other genes", gene_vectors=str(path))
     assert said.startswith(f"genes.parquet: 10 of {len(genes)} genes of the vocabulary have a vector (")
     assert "fewer than 50.0%" in said
