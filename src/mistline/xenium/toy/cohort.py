@@ -141,7 +141,7 @@ _MODELS = {
 }
 _TASKS = {
     "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},
-    "clustering": {"protocols": ["fixed_resolution", "oracle"], "params": {"label": "cell_type"}},
+    "clustering": {"protocols": ["fixed_resolution"], "params": {"label": "cell_type"}},
     "composition": {"protocols": ["dataset_split"], "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {"protocols": ["spatial_block"], "params": {"label": "domain", "n_blocks": 2}},
