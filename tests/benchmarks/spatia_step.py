@@ -21,7 +21,7 @@ from tests.benchmarks.bench import Bench, Gate, alternate
 from tests.benchmarks.plain_spatia import Dense, PlainSpatia
 from tests.benchmarks.spatia_genes import cells_of
 
-_SIZES_OF_NICHES = (12, 15, 18, 20, 25, 30, 8)  # cells; together a batch of `small`
+_SIZES_OF_NICHES = (12, 22, 30)  # cells; together half a batch of `small`
 _PANEL, _DENSE = 377, 128  # genes
 _CLIP = 1.0
 

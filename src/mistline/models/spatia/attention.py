@@ -44,6 +44,25 @@ class Attention(nn.Module):
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
+    def of_few(self, query: Tensor, memory: Tensor) -> Tensor:
+        """Return what `forward` does, [B, Q, D], for a memory of so few tokens that K * H < D.
+
+        Keys and values are carried through the projections of the queries and of the result, so that no query is
+        projected: K * H products a query and number of the width in place of D, twice.
+
+        Args:
+            query: [B, Q, D], or [1, Q, D] where all rows ask the same.
+            memory: [B, K, D].
+        """
+        keys, values = (part(memory).unflatten(2, (self.heads, -1)) for part in (self.key, self.value))  # [B, K, H, d]
+        ask, bias = self.ask.weight.unflatten(0, (self.heads, -1)), self.ask.bias.unflatten(0, (self.heads, -1))
+        asked = torch.einsum("bkhd,hdw->bwhk", keys, ask).flatten(2)  # [B, D, H K]
+        scores = query @ asked + torch.einsum("bkhd,hd->bhk", keys, bias).flatten(1)[:, None]
+        share = (scores * keys.shape[3] ** -0.5).unflatten(2, (self.heads, -1)).softmax(-1).flatten(2)  # [B, Q, H K]
+        told = torch.einsum("bkhd,whd->bhkw", values, self.out.weight.unflatten(1, (self.heads, -1))).flatten(1, 2)
+        out: Tensor = share.to(told.dtype) @ told + self.out.bias
+        return out
+
     def _split(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(2, (self.heads, -1)).transpose(1, 2)
 

@@ -30,8 +30,8 @@ class QueryLayer(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor) -> Tensor:
-        """Return [B, L, D] of queries [B, L, D] and memory [B, M, D]."""
-        query = query + self.drop(self.attention(self.norm_query(query), memory))
+        """Return [B, L, D] of queries [B, L, D], or [1, L, D] where all cells ask the same, and memory [B, M, D]."""
+        query = query + self.drop(self.attention.of_few(self.norm_query(query), memory))
         out: Tensor = query + self.drop(self.feed(self.norm_feed(query)))
         return out
 
@@ -56,7 +56,7 @@ class QueryDecoder(nn.Module):
         """Return [B, L, D].
 
         Args:
-            query: [B, L, D] vectors of the genes.
+            query: [B, L, D] vectors of the genes; [1, L, D] where they are the same of all cells.
             z: [B, D].
         """
         memory = self.norm_memory(self.memory(z).unflatten(1, (_MEMORY, -1)))  # [B, M, D]
@@ -81,6 +81,6 @@ class Factors(nn.Module):
         self.of_gene, self.of_z = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, query: Tensor, z: Tensor) -> Tensor:
-        """Return [B, L] of vectors of genes [B, L, D] and z [B, D]."""
+        """Return [B, L] of vectors of genes [B, L, D] or [1, L, D] and z [B, D]."""
         found: Tensor = (self.of_gene(query) @ self.of_z(z)[:, :, None])[..., 0]
         return found * query.shape[-1] ** -0.5

@@ -179,7 +179,15 @@ class GeneTerms(nn.Module):
             hidden, lost = hidden & cells[:, None], lost & cells[:, None]
         return mean_of(loss, hidden), mean_of(loss, lost)
 
-    def query_loss(self, z: Tensor, table: GeneTable, tokens: GeneTokens, cells: Tensor | None = None) -> Tensor:
+    def query_loss(
+        self,
+        z: Tensor,
+        table: GeneTable,
+        tokens: GeneTokens,
+        cells: Tensor | None = None,
+        *,
+        genes: Tensor | None = None,
+    ) -> Tensor:
         """Return term (iii), a scalar, over the genes that have tokens.
 
         Draw these whatever the counts: shares among genes chosen for being expressed are none of the cell's.
@@ -189,8 +197,11 @@ class GeneTerms(nn.Module):
             table: gene vectors, the queries.
             tokens: whose counts are asked for.
             cells: bool [B] which are scored; None for all.
+            genes: int64 [L] places in the vocabulary of what all cells are asked for, PAD apart: their vectors are
+                then looked up once. None where cells are asked for different ones.
         """
-        found = self._asked(table(tokens.index), z, tokens.pad, tokens.count.sum(1))
+        query = table(tokens.index) if genes is None else table(genes + 1)[None]
+        found = self._asked(query, z, tokens.pad, tokens.count.sum(1))
         scored = ~tokens.pad if cells is None else ~tokens.pad & cells[:, None]
         return mean_of(found.nll(tokens.count), scored)
 
@@ -203,12 +214,11 @@ class GeneTerms(nn.Module):
             genes: int64 [g] places in the vocabulary.
             depth: [B] counts of these genes together.
         """
-        query = table(genes + 1).expand(len(z), -1, -1)
-        pad = torch.zeros(query.shape[:2], dtype=torch.bool, device=query.device)
-        return self._asked(query, z, pad, depth).mean()
+        pad = torch.zeros(len(z), len(genes), dtype=torch.bool, device=z.device)
+        return self._asked(table(genes + 1)[None], z, pad, depth).mean()
 
     def _asked(self, query: Tensor, z: Tensor, pad: Tensor, depth: Tensor) -> Zinb:
-        """Return [B, L] distributions of genes, by their vectors [B, L, D] and z."""
+        """Return [B, L] distributions of genes, by their vectors [B or 1, L, D] and z."""
         found: Zinb = self.by_query(self.decoder(query, z), pad, depth, self.factors(query, z))
         return found
 

@@ -110,7 +110,8 @@ class Losses(nn.Module):
             return {}
         hidden, lost = self.terms.token_losses(out.genes, given, out.has_genes)
         found = {"genes_hidden": hidden, "genes_lost": lost}
-        found["genes_query"] = self.terms.query_loss(out.z + self.level[0], table, asked.of(inputs.cells.genes))
+        tokens = asked.of(inputs.cells.genes)
+        found["genes_query"] = self.terms.query_loss(out.z + self.level[0], table, tokens, genes=asked.genes)
         if not out.around:
             return found
         targets = asked.around(inputs)
@@ -119,7 +120,7 @@ class Losses(nn.Module):
         own = torch.stack(out.around, dim=1)[torch.arange(len(level), device=level.device), level]
         memory = torch.where(from_z[:, None], out.z, own) + self.level[1 + level]
         tokens = chosen(targets, level)
-        found["genes_around"] = self.terms.query_loss(memory, table, tokens)
+        found["genes_around"] = self.terms.query_loss(memory, table, tokens, genes=asked.genes)
         return found
 
     def summed(self, found: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -203,6 +203,23 @@ def test_an_answer_by_z_does_not_depend_on_the_other_genes() -> None:
     assert not torch.allclose(terms.decoder(table(genes + 1).expand(3, -1, -1), z + 1), found)
 
 
+def test_genes_asked_of_all_cells_are_looked_up_once() -> None:
+    """The same loss and gradients as of genes looked up for every cell."""
+    torch.manual_seed(0)
+    terms, table, z = GeneTerms(_WIDTH, 4, 0.0), GeneTable(_GENES, _WIDTH, None, None), torch.randn(3, _WIDTH)
+    genes, pad = torch.tensor([5, 2, 7]), torch.zeros(3, 3, dtype=torch.bool)
+    pad[1, 2] = True
+    count = torch.tensor([[3.0, 0, 1], [2, 4, 0], [0, 0, 6]])
+    tokens = GeneTokens((genes + 1).expand(3, -1).masked_fill(pad, 0), count, count, pad, pad, count.sum(1))
+    found = []
+    for own in (None, genes):
+        table.zero_grad()
+        loss = terms.query_loss(z, table, tokens, genes=own)
+        loss.backward()
+        found.append((loss.detach(), table.learned.weight.grad.clone()))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def test_predicted_counts_of_all_genes() -> None:
     torch.manual_seed(0)
     terms, table, z = GeneTerms(_WIDTH, 4, 0.0).eval(), GeneTable(_GENES, _WIDTH, None, None), torch.randn(3, _WIDTH)
