@@ -57,7 +57,7 @@ def _costs(folder: Path) -> dict[str, float]:
         now = time.process_time()
         found[level], start = (now - start) / _COSTS * 1e6, now
 
-    passes = embedding.Passes(model.net, slide, reading)
+    passes = embedding.Passes(model.net, slide, reading)  # one thread
     passes.cells(embedding.encoded(model.net, slide, reading))
     took("cell")
     passes.niches()

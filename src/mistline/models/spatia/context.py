@@ -112,7 +112,7 @@ class NicheEncoder(nn.Module):
             image: [Q, P, Di] tokens of the niche's image; None where there is none.
             has_image: bool [Q].
         """
-        memory, pad = self.side(image, None, has_image)
+        memory, pad = self.side(image, None, has_image, len(mean))
         out: Tensor = self.image(mean[:, None], memory, pad)[:, 0]
         return out
 

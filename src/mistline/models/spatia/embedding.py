@@ -10,11 +10,12 @@ rounding does.
 
 from __future__ import annotations
 
-import mmap
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,11 @@ from mistline.models.spatia.context import Layout
 from mistline.models.spatia.inputs import Records, grid_place, records, tile_codes
 from mistline.models.spatia.network import Network
 from mistline.models.spatia.params import Params
+from mistline.models.spatia.rows import Rows
 
 _GROUP = 64  # cells that the encoders are given at once
 _MOST_CELLS, _MOST_NICHES = 256, 16  # of a group of niches
 _ROWS = 4096  # of the last pass
-_HELD = 1 << 24  # bytes of the files that are mapped at a time, about
 _PARTS = {"z_c": "z", "z_img": "z_image", "z_gene": "z_genes"}
 
 
@@ -71,40 +72,66 @@ def embed(net: Network, slide: Source, reading: Reading) -> Iterator[Block]:
         InputError: a cell lies in no niche of the slide.
     """
     net.eval()
-    groups = encoded(net, slide, reading)
-    if net.around is None:
-        for ids, found, _ in groups:
-            yield Block(ids, found["z_c"], found)
+    with one_thread_each(reading.context) as each:
+        groups = encoded(net, slide, reading, each)
+        if net.around is None:
+            for ids, found, _ in groups:
+                yield Block(ids, found["z_c"], found)
+            return
+        pass_over = Passes(net, slide, reading, each)
+        try:
+            pass_over.cells(groups)
+            pass_over.niches()
+            if net.around.tissue is not None:
+                pass_over.regions()
+            yield from pass_over.joined()
+        finally:
+            pass_over.close()
+
+
+@contextmanager
+def one_thread_each(context: Context) -> Iterator[Each]:
+    """Give a `map` of as many threads as the context has, on a CPU.
+
+    Each computes a group by itself, with one thread inside torch: so many threads inside would round differently.
+    """
+    if context.device != "cpu":
+        yield map
         return
-    pass_over = Passes(net, slide, reading)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        pass_over.cells(groups)
-        pass_over.niches()
-        if net.around.tissue is not None:
-            pass_over.regions()
-        yield from pass_over.joined()
+        if context.threads == 1:
+            yield map
+            return
+        with ThreadPoolExecutor(context.threads) as pool:
+            yield pool.map
     finally:
-        pass_over.close()
+        torch.set_num_threads(before)
 
 
+Each = Callable[..., Iterator[Any]]
 Encoded = tuple[Sequence[str], dict[str, NDArray[np.float32]], Batch]
 
 
-def encoded(net: Network, slide: Source, reading: Reading) -> Iterator[Encoded]:
+def encoded(net: Network, slide: Source, reading: Reading, each: Each = map) -> Iterator[Encoded]:
     """Yield ids, z^c with its parts, and the batch they are of, a batch at a time."""
     params, device = reading.params, reading.context.device
     use = params.embeds("image"), params.embeds("genes")
+
+    def group(batch: Batch, genes: Batch, rows: slice) -> dict[str, NDArray[np.float32]]:
+        panel = torch.zeros(len(batch.side_um), dtype=torch.int64)
+        cells = records(batch, panel, reading.place, rows)
+        if genes is not batch:
+            cells = replace(cells, genes=records(genes, panel, reading.place, rows).genes)
+        with torch.inference_mode():
+            found = net.encode(cells.to(device), *use)
+        return {name: _numpy(getattr(found, attribute)) for name, attribute in _PARTS.items()}
+
     for batch, genes in _pairs(slide, reading):
-        n, parts = len(batch.record_id), []
-        panel = torch.zeros(n, dtype=torch.int64)
-        for low in range(0, n, _GROUP):
-            rows = slice(low, min(low + _GROUP, n))
-            cells = records(batch, panel, reading.place, rows)
-            if genes is not batch:
-                cells = replace(cells, genes=records(genes, panel, reading.place, rows).genes)
-            with torch.inference_mode():
-                fused = net.encode(cells.to(device), *use)
-            parts.append({name: _numpy(getattr(fused, attribute)) for name, attribute in _PARTS.items()})
+        n = len(batch.record_id)
+        rows = [slice(low, min(low + _GROUP, n)) for low in range(0, n, _GROUP)]
+        parts = list(each(group, repeat(batch), repeat(genes), rows))
         yield batch.record_id, {name: np.concatenate([part[name] for part in parts]) for name in _PARTS}, batch
 
 
@@ -130,41 +157,6 @@ def _pairs(slide: Source, reading: Reading) -> Iterator[tuple[Batch, Batch]]:
         yield batch, other
 
 
-class Rows:
-    """Vectors in a file, of which little is in memory: written and read pages are given back now and then.
-
-    Args:
-        path: of the file; made anew.
-        rows: how many.
-        width: of each.
-    """
-
-    def __init__(self, path: Path, rows: int, width: int) -> None:
-        self._width, self._touched = width, 0
-        with path.open("w+b") as file:
-            file.truncate(rows * width * 4)
-            self._memory = mmap.mmap(file.fileno(), rows * width * 4)
-        self._rows = np.frombuffer(self._memory, np.float32).reshape(rows, width)
-
-    def __getitem__(self, rows: Any) -> NDArray[np.float32]:
-        """Return a copy of some rows."""
-        found = np.array(self._rows[rows])
-        self._give_back(len(found))
-        return found
-
-    def __setitem__(self, rows: Any, values: NDArray[np.float32]) -> None:
-        """Write some rows."""
-        self._rows[rows] = values
-        self._give_back(len(values))
-
-    def _give_back(self, rows: int) -> None:
-        """Unmap pages once enough were touched; each row may lie on a page of its own. The file keeps them."""
-        self._touched += rows * max(self._width * 4, mmap.PAGESIZE)
-        if self._touched > _HELD and hasattr(mmap, "MADV_DONTNEED"):
-            self._memory.madvise(mmap.MADV_DONTNEED)
-            self._touched = 0
-
-
 class Passes:
     """What lies around the cells of one slide.
 
@@ -172,10 +164,11 @@ class Passes:
         net: the network.
         slide: the slide.
         reading: how it is read.
+        each: computes groups, see `one_thread_each`.
     """
 
-    def __init__(self, net: Network, slide: Source, reading: Reading) -> None:
-        self._net, self._slide, self._reading = net, slide, reading
+    def __init__(self, net: Network, slide: Source, reading: Reading, each: Each = map) -> None:
+        self._net, self._slide, self._reading, self._each = net, slide, reading, each
         self._device = reading.context.device
         self._folder: Path | None = None
         self._n = slide.count()
@@ -233,8 +226,9 @@ class Passes:
                 xy_um, side_um = (torch.from_numpy(values[region]) for values in places)
                 self._niche_region[number] = region
                 self._niche_place[number] = grid_place(tiles, xy_um, side_um).numpy()
-            for low, high in _portions([len(own) for own in cells]):
-                self._some_niches(tiles, number[low:high], cells[low:high], slice(low, high))
+            portions = [slice(*ends) for ends in _portions([len(own) for own in cells])]
+            for _ in self._each(partial(self._some_niches, tiles, number, cells), portions):
+                pass
             done += sum(map(len, cells))
         if done != self._n:
             what = f"{self._n - done} of its cells lie in no {params.niche} tile"
@@ -252,12 +246,15 @@ class Passes:
             cells = np.concatenate([self._order[starts[i] : ends[i]] for i in number])
             niche = np.repeat(np.arange(len(number)), n_cells)
             zeros = torch.zeros(len(number), dtype=torch.int64)
-            for low in range(0, len(cells), _MOST_CELLS):
-                here = slice(low, low + _MOST_CELLS)
-                layout = Layout(torch.from_numpy(niche[here]), torch.zeros(0), zeros, place, zeros > 0)
-                with torch.inference_mode():
-                    found = self._net.around.regions(self._read("z_n", cells[here]), whole, self._on_device(layout))
-                self._on_disk["z_t"][cells[here]] = _numpy(found)
+            layouts = [Layout(torch.from_numpy(own), torch.zeros(0), zeros, place, zeros > 0) for own in _cut(niche)]
+            for _ in self._each(self._some_cells, _cut(cells), layouts, repeat(whole)):
+                pass
+
+    def _some_cells(self, cells: NDArray[np.int64], layout: Layout, whole: Tensor) -> None:
+        """Write z^t of some cells of a region."""
+        with torch.inference_mode():
+            found = self._net.around.regions(self._read("z_n", cells), whole, self._on_device(layout))
+        self._on_disk["z_t"][cells] = _numpy(found)
 
     def joined(self) -> Iterator[Block]:
         """Yield the cells with all they are made of."""
@@ -317,6 +314,7 @@ class Passes:
         self, tiles: Batch, number: NDArray[np.int64], cells: list[NDArray[np.int64]], rows: slice
     ) -> None:
         """Write z^n of some niches of a batch of tiles."""
+        number, cells = number[rows], cells[rows]
         joined = np.concatenate(cells)
         niche = torch.from_numpy(np.repeat(np.arange(len(cells)), [len(own) for own in cells]))
         offset = torch.from_numpy(self._xy_um[joined]) - tiles.xy_um[rows][niche]
@@ -334,6 +332,10 @@ class Passes:
 
     def _on_device(self, layout: Layout) -> Layout:
         return Layout(**{item.name: getattr(layout, item.name).to(self._device) for item in fields(Layout)})
+
+
+def _cut(values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [values[low : low + _MOST_CELLS] for low in range(0, len(values), _MOST_CELLS)]
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -108,17 +108,21 @@ class Side(nn.Module):
         super().__init__()
         self.absent = nn.Parameter(torch.randn(1, 1, width) * 0.02)
 
-    def forward(self, tokens: Tensor | None, pad: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, tokens: Tensor | None, pad: Tensor | None, present: Tensor | None, n: int
+    ) -> tuple[Tensor, Tensor | None]:
         """Return tokens and pad in which a row that is not present holds the absent token and nothing else.
 
         Args:
             tokens: [B, L, width]; None where no row has any.
             pad: bool [B, L], True where a token is none; None for nowhere.
-            present: bool [B].
+            present: bool [B]; None where all rows are, if there are tokens.
+            n: B.
         """
-        n = len(present)
         if tokens is None:
-            return self.absent.expand(n, 1, -1), torch.zeros(n, 1, dtype=torch.bool, device=present.device)
+            return self.absent.expand(n, 1, -1), None
+        if present is None:
+            return tokens, pad
         if pad is None:
             pad = torch.zeros(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         rest = torch.ones_like(pad)
@@ -209,24 +213,27 @@ class CellFusion(nn.Module):
         image: Tensor | None,
         genes: Tensor | None,
         gene_pad: Tensor | None,
-        has_image: Tensor,
-        has_genes: Tensor,
+        has_image: Tensor | None,
+        has_genes: Tensor | None,
     ) -> Fused:
         """Fuse.
 
         Args:
             image: [B, Li, Di] tokens; None where no cell has an image.
             genes: [B, Lg, D] tokens, base and depth first; None where no cell has genes.
-            gene_pad: bool [B, Lg], True where a gene token is none.
-            has_image: bool [B]; what the tokens of a cell without say is not read.
-            has_genes: bool [B].
+            gene_pad: bool [B, Lg], True where a gene token is none; None for nowhere.
+            has_image: bool [B]; what the tokens of a cell without say is not read. None where all have tokens.
+            has_genes: bool [B], or None, likewise.
         """
-        image, image_pad = self.image_side(image, None, has_image)
-        genes, gene_pad = self.gene_side(genes, gene_pad, has_genes)
+        n = next(len(given) for given in (image, genes, has_image, has_genes) if given is not None)
+        image, image_pad = self.image_side(image, None, has_image, n)
+        genes, gene_pad = self.gene_side(genes, gene_pad, has_genes, n)
         for to_genes, to_image in zip(self.to_genes, self.to_image, strict=True):
             genes, image = to_genes(genes, image, image_pad), to_image(image, genes, gene_pad)
         z_image = self.join_image(self.pool_image(image, image_pad))
-        z_genes = self.join_genes(self.pool_genes(genes[:, :N_PREPENDED], gene_pad[:, :N_PREPENDED]))
+        z_genes = self.join_genes(
+            self.pool_genes(genes[:, :N_PREPENDED], None if gene_pad is None else gene_pad[:, :N_PREPENDED])
+        )
         return Fused(self.norm(z_image + z_genes), z_image, z_genes, image, genes)
 
 

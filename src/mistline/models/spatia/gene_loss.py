@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -109,6 +110,23 @@ class Corrupted:
     hidden: Tensor
     lost: Tensor
 
+    def rows(self, rows: Tensor, length: int) -> Corrupted:
+        """Return some cells, and of each the first `length` tokens."""
+        return Corrupted(self.tokens.rows(rows, length), self.hidden[rows, :length], self.lost[rows, :length])
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some cells of a batch, as the encoder or the fusion gives them.
+
+    Attributes:
+        rows: int64 [b] which.
+        out: [b, 2 + l, D], as long as the longest of them.
+    """
+
+    rows: Tensor
+    out: Tensor
+
 
 def hide(tokens: GeneTokens, draw: torch.Generator) -> GeneTokens:
     """Hide the values of 30 % of the expressed genes and of 10 % of the zeros.
@@ -164,20 +182,22 @@ class GeneTerms(nn.Module):
         self.by_query = Heads(width, dropout)
         self.factors = Factors(width)
 
-    def token_losses(self, out: Tensor, given: Corrupted, cells: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def token_losses(self, parts: Sequence[Part], given: Corrupted) -> tuple[Tensor, Tensor]:
         """Return terms (i) and (ii), scalars.
 
         Args:
-            out: [B, 2 + L, D] of the encoder, or after fusion.
+            parts: cells whose genes the fusion was shown; the others are not scored.
             given: what the encoder was shown.
-            cells: bool [B] which are scored, such as those whose genes the fusion was shown; None for all.
         """
-        count = given.tokens.count
-        loss = self.by_token(out[:, N_PREPENDED:], given.tokens.pad, count.sum(1)).nll(count)
-        hidden, lost = given.hidden, given.lost
-        if cells is not None:
-            hidden, lost = hidden & cells[:, None], lost & cells[:, None]
-        return mean_of(loss, hidden), mean_of(loss, lost)
+        found: list[list[tuple[Tensor, Tensor]]] = [[], []]
+        for part in parts:
+            own = given.rows(part.rows, part.out.shape[1] - N_PREPENDED)
+            count = own.tokens.count
+            loss = self.by_token(part.out[:, N_PREPENDED:], own.tokens.pad, count.sum(1)).nll(count)
+            for means, scored in zip(found, (own.hidden, own.lost), strict=True):
+                means.append(by_cell(loss, scored))
+        hidden, lost = (_mean(means) if means else given.tokens.count.new_zeros(()) for means in found)
+        return hidden, lost
 
     def query_loss(
         self,
@@ -230,6 +250,15 @@ def mean_of(loss: Tensor, scored: Tensor) -> Tensor:
         loss: [B, L].
         scored: bool [B, L].
     """
+    return _mean([by_cell(loss, scored)])
+
+
+def by_cell(loss: Tensor, scored: Tensor) -> tuple[Tensor, Tensor]:
+    """Return [B], the mean over a cell's scored genes, 0 where none is; and bool [B], where one is."""
     number = scored.sum(1)
-    of_cell = loss.masked_fill(~scored, 0).sum(1) / number.clamp(min=1)
-    return of_cell.sum() / (number > 0).sum().clamp(min=1)
+    return loss.masked_fill(~scored, 0).sum(1) / number.clamp(min=1), number > 0
+
+
+def _mean(found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    means, some = (torch.cat(values) for values in zip(*found, strict=True))
+    return means.sum() / some.sum().clamp(min=1)

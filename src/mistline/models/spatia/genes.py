@@ -146,7 +146,7 @@ class GeneEncoder(nn.Module):
         vectors = self.table(tokens.index)
         genes = vectors + values  # [B, L, D]
         depth = self.of_depth(torch.log2(1 + tokens.depth))[:, None]
-        share = torch.log1p(tokens.value / _VALUE_RANGE)  # [B, L], 0 where a value is hidden or there is no gene
+        share = torch.log1p(tokens.value / _VALUE_RANGE).masked_fill(tokens.masked | tokens.pad, 0)  # [B, L]
         share = share / share.norm(dim=1, keepdim=True).clamp(min=1e-6)
         base = self.base + self.of_mean(share[:, None] @ vectors)  # [B, 1, D]
         mixed = torch.cat([base.to(depth.dtype), depth, genes.to(depth.dtype)], dim=1)
@@ -168,7 +168,7 @@ class Chunk:
 
     Attributes:
         rows: int64 [b] cells of the batch.
-        length: tokens of the longest.
+        length: tokens of the longest; -1 for cells that are not shown.
         is_full: whether all are that long.
     """
 
@@ -177,33 +177,31 @@ class Chunk:
     is_full: bool
 
 
-def chunked(tokens: GeneTokens, chunks: int) -> list[Chunk]:
+def chunked(tokens: GeneTokens, chunks: int, shown: Tensor | None = None) -> list[Chunk]:
     """Return the cells of a batch, sorted by length, in so many parts of the same size; every cell is in one.
 
     This asks the device once for the lengths.
+
+    Args:
+        tokens: of B cells.
+        chunks: how many.
+        shown: bool [B]; the others come first, in a chunk of their own. None for all.
     """
-    lengths, order = tokens.lengths().sort(stable=True)
+    lengths = tokens.lengths()
+    lengths, order = (lengths if shown is None else torch.where(shown, lengths, -1)).sort(stable=True)
     on_host = lengths.tolist()
-    size = max(1, -(-len(on_host) // chunks))
-    starts = range(0, len(on_host), size)
-    parts = [on_host[start : start + size] for start in starts]
+    n_hidden = on_host.count(-1)
+    size = max(1, -(-(len(on_host) - n_hidden) // chunks))
+    starts = [*([0] if n_hidden else []), *range(n_hidden, len(on_host), size)]
+    ends = [*starts[1:], len(on_host)]
     return [
-        Chunk(order[start : start + size], part[-1], part[0] == part[-1])
-        for start, part in zip(starts, parts, strict=True)
+        Chunk(order[start:end], on_host[end - 1], on_host[start] == on_host[end - 1])
+        for start, end in zip(starts, ends, strict=True)
     ]
 
 
-def packed(encoder: GeneEncoder, tokens: GeneTokens, chunks: list[Chunk]) -> Tensor:
-    """Return what the encoder gives, [B, 2 + L, D], each chunk padded to its own longest cell only."""
-    if not chunks:
-        return encoder(tokens)
-    length = tokens.pad.shape[1]
-    found = [
-        functional.pad(
-            encoder(tokens.rows(chunk.rows, chunk.length), is_full=chunk.is_full), (0, 0, 0, length - chunk.length)
-        )
-        for chunk in chunks
-    ]
+def in_order(found: list[Tensor], chunks: list[Chunk]) -> Tensor:
+    """Return [B, ...] of the batch's cells, from [b, ...] of each chunk."""
     order = torch.cat([chunk.rows for chunk in chunks])
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor, nn
 
-from mistline.models.spatia.gene_loss import Corrupted, GeneTerms
+from mistline.models.spatia.gene_loss import Corrupted, GeneTerms, Part
 from mistline.models.spatia.gene_tokens import GeneTokens, SparseGenes
 from mistline.models.spatia.genes import GeneTable
 from mistline.models.spatia.image_decoder import ImageDecoder, pixel_loss
@@ -49,14 +49,12 @@ class Embedded:
     Args:
         z: [B, D].
         around: [B, D] each: of niche and tissue, the cell left out.
-        genes: [B, 2 + L, D] the gene side's tokens after fusion.
-        has_genes: bool [B] whether the fusion was shown a cell's genes.
+        genes: the gene side's tokens after fusion, of the cells whose genes it was shown.
     """
 
     z: Tensor
     around: list[Tensor]
-    genes: Tensor
-    has_genes: Tensor
+    genes: list[Part]
 
 
 class Losses(nn.Module):
@@ -108,7 +106,7 @@ class Losses(nn.Module):
         """
         if self.terms is None or inputs.cells.genes is None:
             return {}
-        hidden, lost = self.terms.token_losses(out.genes, given, out.has_genes)
+        hidden, lost = self.terms.token_losses(out.genes, given)
         found = {"genes_hidden": hidden, "genes_lost": lost}
         tokens = asked.of(inputs.cells.genes)
         found["genes_query"] = self.terms.query_loss(out.z + self.level[0], table, tokens, genes=asked.genes)

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from mistline.models.spatia.class_heads import Classes, ClassHeads
 from mistline.models.spatia.context import FinalFusion, Layout, NicheEncoder, Surroundings, TissueEncoder
-from mistline.models.spatia.fusion import CellFusion, Fused, FusionBlock, FusionSizes, drop_modalities
-from mistline.models.spatia.gene_loss import corrupt
+from mistline.models.spatia.fusion import CellFusion, FusionBlock, FusionSizes, drop_modalities
+from mistline.models.spatia.gene_loss import Part, corrupt
 from mistline.models.spatia.gene_tokens import GeneTokens, Panels, collate
-from mistline.models.spatia.genes import GeneEncoder, GeneSizes, chunked, packed, prepended
+from mistline.models.spatia.genes import GeneEncoder, GeneSizes, chunked, in_order, prepended
 from mistline.models.spatia.image import ImageEncoder
 from mistline.models.spatia.inputs import Inputs, Records
 from mistline.models.spatia.losses import Asked, Embedded, Losses, Pictures, turned
 from mistline.models.spatia.params import Params
 from mistline.models.spatia.patches import draw_keep
 
-_CHUNKS = 4  # parts of a batch by length of the cells' gene tokens
+_CHUNKS = 8  # parts of a batch by length of the cells' gene tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,25 @@ class Given:
     vectors: Tensor | None = None
     positions: Tensor | None = None
     classes: tuple[Classes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells by themselves.
+
+    Args:
+        z: [B, D] z^c.
+        z_image: [B, D] the image side's share of it.
+        z_genes: [B, D] the gene side's.
+        image: [B, 2 + K, Di] tokens after fusion.
+        genes: the gene side's tokens after fusion, of the cells whose genes were shown.
+    """
+
+    z: Tensor
+    z_image: Tensor
+    z_genes: Tensor
+    image: Tensor
+    genes: list[Part]
 
 
 class Network(nn.Module):
@@ -94,14 +113,7 @@ class Network(nn.Module):
         for name, value in (("measured", measured), ("panel_genes", panels.genes), ("panel_size", panels.size)):
             self.register_buffer(name, value, persistent=False)
 
-    def gene_tokens(self, tokens: GeneTokens) -> Tensor:
-        """Return [B, 2 + L, D], base, depth and genes."""
-        if self.genes is None:
-            raise RuntimeError("the model reads no genes")
-        out: Tensor = packed(self.genes, tokens, chunked(tokens, _CHUNKS))
-        return out
-
-    def encode(self, cells: Records, use_image: bool, use_genes: bool) -> Fused:
+    def encode(self, cells: Records, use_image: bool, use_genes: bool) -> Cells:
         """Return cells by themselves, all that is there of them; nothing is hidden or drawn.
 
         Args:
@@ -110,15 +122,49 @@ class Network(nn.Module):
             use_genes: read the genes.
         """
         n, device = len(cells), cells.side_um.device
-        image = tokens = pad = None
+        image = tokens = None
         if use_image and self.image is not None:
             image = self.image(cells.image, cells.side_um, "cell")
         if use_genes and cells.genes is not None:
-            own = collate(cells.genes, self.params.max_len, draw=None)
-            tokens, pad = self.gene_tokens(own), prepended(own.pad)
-        has = (torch.full((n,), given is not None, device=device) for given in (image, tokens))
-        fused: Fused = self.fusion(image, tokens, pad, *has)
-        return fused
+            tokens = collate(cells.genes, self.params.max_len, draw=None)
+        if image is None and tokens is None:
+            none = torch.zeros(n, dtype=torch.bool, device=device)
+            return self._cells(None, None, none, none)
+        return self._cells(image, tokens)
+
+    def _cells(
+        self,
+        image: Tensor | None,
+        tokens: GeneTokens | None,
+        has_image: Tensor | None = None,
+        has_genes: Tensor | None = None,
+    ) -> Cells:
+        """Return cells by themselves.
+
+        They are fused in chunks of about one length, so that neither encoder nor fusion is given much of PAD; genes
+        that are not shown are not encoded.
+
+        Args:
+            image: [B, 2 + K, Di]; None for none.
+            tokens: of the genes; None for none.
+            has_image: bool [B]; None for all that there is.
+            has_genes: likewise.
+        """
+        if tokens is None or self.genes is None:
+            fused = self.fusion(image, None, None, has_image, has_genes)
+            return Cells(fused.z, fused.z_image, fused.z_genes, fused.image, [])
+        chunks, found, parts = chunked(tokens, _CHUNKS, has_genes), [], []
+        for chunk in chunks:
+            genes = pad = None
+            if chunk.length >= 0:
+                own = tokens.rows(chunk.rows, chunk.length)
+                genes, pad = self.genes(own, is_full=chunk.is_full), None if chunk.is_full else prepended(own.pad)
+            here = [None if given is None else given[chunk.rows] for given in (image, has_image)]
+            fused = self.fusion(here[0], genes, pad, here[1], None)
+            found.append((fused.z, fused.z_image, fused.z_genes, fused.image))
+            if genes is not None:
+                parts.append(Part(chunk.rows, fused.genes))
+        return Cells(*(in_order(list(of), chunks) for of in zip(*found, strict=True)), parts)
 
     def forward(self, inputs: Inputs, draw: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of a batch; `loss` is their weighted sum.
@@ -135,24 +181,24 @@ class Network(nn.Module):
         niche_image = None if inputs.niche is None else self._picture("niche", inputs.niche, draw, pictures)
         if inputs.tissue is not None:
             self._picture("tissue", inputs.tissue, draw, pictures)
-        corrupted = tokens = pad = None
+        corrupted = tokens = None
         if self.genes is not None and inputs.cells.genes is not None:
             panels = Panels(self.panel_genes, self.panel_size)
             own = collate(inputs.cells.genes, self.params.max_len, panels=panels, zeros=self.params.zeros, draw=draw)
             corrupted = corrupt(own, draw)
-            tokens, pad = self.gene_tokens(corrupted.tokens), prepended(own.pad)
+            tokens = corrupted.tokens
         is_dropping = self.training and image is not None and tokens is not None
         share = self.params.modality_dropout if is_dropping else 0.0
         has_image, has_genes = drop_modalities(n, share, draw, device)
         has_image, has_genes = has_image & (image is not None), has_genes & (tokens is not None)
-        fused: Fused = self.fusion(image, tokens, pad, has_image, has_genes)
-        around, whole = self._around(fused.z, inputs.layout, niche_image, share, draw)
-        z = self.join(fused.z, around, self._levels(n, draw, device))
-        after = {"cell": {"tokens": fused.image, "z": z}, "niche": {"z": whole}, "tissue": {}}
+        cells = self._cells(image, tokens, has_image, has_genes)
+        around, whole = self._around(cells.z, inputs.layout, niche_image, share, draw)
+        z = self.join(cells.z, around, self._levels(n, draw, device))
+        after = {"cell": {"tokens": cells.image, "z": z}, "niche": {"z": whole}, "tissue": {}}
         found = self.losses.of_images([replace(item, **after[item.level]) for item in pictures])
         if corrupted is not None and self.genes is not None and inputs.cells.genes is not None:
             asked = Asked.drawn(inputs.cells.genes, self.measured, self.params.query_genes, draw)
-            out = Embedded(z, around, fused.genes, has_genes)
+            out = Embedded(z, around, cells.genes)
             found |= self.losses.of_genes(inputs, corrupted, out, self.genes.table, asked, draw)
         return self.losses.summed(found | self.classes(z, inputs.classes))
 

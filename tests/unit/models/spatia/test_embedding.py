@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mistline.models.contract import Context
-from mistline.models.spatia import embedding
-from mistline.models.spatia.embedding import Rows
+from mistline.models.spatia import network, rows
+from mistline.models.spatia.gene_tokens import collate
 from mistline.models.spatia.model import Model
 from mistline.models.spatia.params import Params
+from mistline.models.spatia.rows import Rows
 from mistline.train.device import cpu_threads
 
 
@@ -21,35 +22,35 @@ def _model(source, folder: Path, **values) -> Model:
     return Model.create(Params(size="tiny", **settings), source, Context(0, "cpu", 1, folder))
 
 
-def _embedded(model: Model, source, folder: Path) -> dict[str, np.ndarray]:
-    blocks = list(model.embed(source, Context(0, "cpu", 1, folder)))
+def _embedded(model: Model, source, folder: Path, threads: int = 1) -> dict[str, np.ndarray]:
+    blocks = list(model.embed(source, Context(0, "cpu", threads, folder)))
     found = {name: np.concatenate([block.parts[name] for block in blocks]) for name in blocks[0].parts}
     return {"z": np.concatenate([block.z for block in blocks]), **found}
 
 
 def test_rows_keep_what_was_written_when_pages_are_given_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "_HELD", 1)  # gives back after every access
+    monkeypatch.setattr(rows, "_HELD", 1)  # gives back after every access
     values = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
-    rows = Rows(tmp_path / "rows", 500, 3)
+    given = Rows(tmp_path / "rows", 500, 3)
     turn = np.random.default_rng(1).permutation(500)
-    rows[turn[:200]] = values[turn[:200]]
-    rows[turn[200:]] = values[turn[200:]]
-    np.testing.assert_array_equal(rows[10:490], values[10:490])
-    np.testing.assert_array_equal(rows[turn], values[turn])
+    given[turn[:200]] = values[turn[:200]]
+    given[turn[200:]] = values[turn[200:]]
+    np.testing.assert_array_equal(given[10:490], values[10:490])
+    np.testing.assert_array_equal(given[turn], values[turn])
 
 
 def test_rows_that_were_read_are_a_copy(tmp_path):
-    rows = Rows(tmp_path / "rows", 4, 2)
-    rows[0:4] = np.ones((4, 2), dtype=np.float32)
-    rows[0:2][:] = 5
-    assert (rows[0:4] == 1).all()
+    given = Rows(tmp_path / "rows", 4, 2)
+    given[0:4] = np.ones((4, 2), dtype=np.float32)
+    given[0:2][:] = 5
+    assert (given[0:4] == 1).all()
 
 
 def test_giving_pages_back_changes_no_bit(source, tmp_path, monkeypatch):
     cells = source(150)
     model = _model(cells, tmp_path)
     one = _embedded(model, cells, tmp_path)
-    monkeypatch.setattr(embedding, "_HELD", 1)
+    monkeypatch.setattr(rows, "_HELD", 1)
     other = _embedded(model, cells, tmp_path)
     assert all(np.array_equal(one[name], other[name]) for name in one)
 
@@ -60,7 +61,7 @@ def test_threads_change_no_bit(source, tmp_path):
     found = []
     for threads in (1, 2):
         with cpu_threads(threads):
-            found.append(_embedded(model, cells, tmp_path))
+            found.append(_embedded(model, cells, tmp_path, threads))
     assert all(np.array_equal(found[0][name], found[1][name]) for name in found[0])
 
 
@@ -83,6 +84,24 @@ def test_nothing_is_encoded_twice(source, tmp_path, monkeypatch):
     monkeypatch.setattr(model.net.genes, "forward", tokens)
     _embedded(model, cells, tmp_path)
     assert seen == {"cell": 150, "niche": cells.count("niche"), "genes": 150}
+
+
+def test_chunks_of_about_one_length_change_rounding_only(source, tmp_path, monkeypatch):
+    cells = source(64)
+    model = _model(cells, tmp_path)
+    batch = model.prepare(next(iter(cells.batches(model.recipe(cells).needs))), "cpu")
+    model.net.eval()
+    tokens = collate(batch.cells.genes, 1000, draw=None)
+    image = model.net.image(batch.cells.image, batch.cells.side_um, "cell")
+    shown = [torch.rand(64, generator=torch.Generator().manual_seed(seed)) < 0.7 for seed in (0, 1)]
+    found = []
+    for chunks in (1, 8):
+        monkeypatch.setattr(network, "_CHUNKS", chunks)
+        for flags in ((None, None), (shown[0], None), (shown[0], shown[1] | ~shown[0])):
+            one = model.net._cells(image, tokens, *flags)
+            assert sum(len(part.rows) for part in one.genes) == (64 if flags[1] is None else int(flags[1].sum()))
+            found.append((one.z, one.z_image, one.z_genes, one.image))
+    torch.testing.assert_close(found[:3], found[3:], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("n", [1, 2])

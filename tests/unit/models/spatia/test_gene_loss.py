@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from mistline.models.spatia.gene_loss import Corrupted, GeneTerms, Heads, Zinb, corrupt, hide, lose, mean_of
+from mistline.models.spatia.gene_loss import Corrupted, GeneTerms, Heads, Part, Zinb, corrupt, hide, lose, mean_of
 from mistline.models.spatia.gene_tokens import GeneTokens, Panels, collate, sparse
-from mistline.models.spatia.genes import GeneEncoder, GeneSizes, GeneTable, chunked, packed
+from mistline.models.spatia.genes import GeneEncoder, GeneSizes, GeneTable
 
 _GENES, _WIDTH = 30, 16
 
@@ -143,8 +143,11 @@ def test_mean_by_hand() -> None:
 
 
 def _losses(encoder: GeneEncoder, terms: GeneTerms, given: Corrupted) -> tuple[Tensor, Tensor, Tensor]:
-    out = packed(encoder, given.tokens, chunked(given.tokens, 3))
-    return (*terms.token_losses(out, given), terms.query_loss(out[:, 0], encoder.table, given.tokens))
+    out = encoder(given.tokens)
+    return (
+        *terms.token_losses([Part(torch.arange(len(out)), out)], given),
+        terms.query_loss(out[:, 0], encoder.table, given.tokens),
+    )
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -179,7 +182,10 @@ def test_only_the_cells_that_are_asked_for_are_scored() -> None:
     out = encoder(given.tokens)
     other = out.clone()
     other[5:] = 7.0
-    assert terms.token_losses(out, given, cells) == terms.token_losses(other, given, cells)
+    parts = [Part(rows, out[rows][:, : 2 + int(given.tokens.lengths()[rows].max())]) for rows in cells.nonzero()]
+    few = Part(torch.arange(5), out[:5])
+    torch.testing.assert_close(terms.token_losses([few], given), terms.token_losses(parts, given))
+    assert terms.token_losses([], given) == (0, 0)
     first = terms.query_loss(out[:, 0], encoder.table, given.tokens, cells)
     assert first == terms.query_loss(other[:, 0], encoder.table, given.tokens, cells)
     assert first != terms.query_loss(other[:, 0], encoder.table, given.tokens)

@@ -7,9 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mistline.models.spatia.gene_tokens import GeneTokens, Panels, collate, sparse
-from mistline.models.spatia.genes import GeneEncoder, GeneSizes, GeneTable, ValueEncoder, chunked, packed, prepended
+from mistline.models.spatia.genes import (
+    Chunk,
+    GeneEncoder,
+    GeneSizes,
+    GeneTable,
+    ValueEncoder,
+    chunked,
+    in_order,
+    prepended,
+)
 
 _GENES = 40
 _SIZES = GeneSizes(genes=_GENES, width=16, depth=2, heads=4, hidden=32, dropout=0.1)
@@ -105,6 +115,15 @@ def test_the_order_of_the_genes_does_not_matter() -> None:
     torch.testing.assert_close(other[:, 2:], out[:, 2:][:, order], atol=1e-5, rtol=0)
 
 
+def packed(encoder: GeneEncoder, tokens: GeneTokens, chunks: list[Chunk]) -> Tensor:
+    """Return [B, 2 + L, D] of the encoder, chunk by chunk."""
+    found = []
+    for chunk in chunks:
+        out = encoder(tokens.rows(chunk.rows, chunk.length), is_full=chunk.is_full)
+        found.append(functional.pad(out, (0, 0, 0, tokens.pad.shape[1] - chunk.length)))
+    return in_order(found, chunks)
+
+
 @pytest.mark.parametrize("chunks", [1, 3, 9, 100])
 def test_packed_equals_padded(chunks: int) -> None:
     tokens, encoder = _tokens(), _encoder()
@@ -114,12 +133,23 @@ def test_packed_equals_padded(chunks: int) -> None:
 def test_packed_gradients_equal_padded() -> None:
     tokens, encoder = _tokens(), _encoder()
     found, weight = [], torch.randn(9, 16)
-    for chunks in ([], chunked(tokens, 4)):
+    for out in (encoder(tokens), packed(encoder, tokens, chunked(tokens, 4))):
         encoder.zero_grad()
-        (packed(encoder, tokens, chunks)[:, 0] * weight).sum().backward()
+        (out[:, 0] * weight).sum().backward()
         found.append([parameter.grad.clone() for parameter in encoder.parameters()])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_cells_that_are_not_shown_come_first_and_by_themselves() -> None:
+    tokens, shown = _tokens(), torch.arange(9) % 3 > 0
+    first, *others = chunked(tokens, 4, shown)
+    assert first.length == -1
+    assert sorted(first.rows.tolist()) == [0, 3, 6]
+    assert sorted(torch.cat([chunk.rows for chunk in others]).tolist()) == [1, 2, 4, 5, 7, 8]
+    assert all(chunk.length == tokens.lengths()[chunk.rows].max() for chunk in others)
+    (none,) = chunked(tokens, 4, torch.zeros(9, dtype=torch.bool))
+    assert none.length == -1
 
 
 def test_chunks_hold_every_cell_once_and_grow() -> None:
