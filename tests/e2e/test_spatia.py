@@ -34,14 +34,13 @@ from tests.e2e.faults.runner import planned
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 N_SLIDES, N_CELLS = 12, 300
-STEPS = {"steps": ["gene_only", "cell"], "variants": ["niche", "full", "shuffled"]}
+STEPS = {"steps": ["image_only", "cell"], "variants": ["niche", "full", "shuffled"]}
 PRESETS = {
-    "gene_only": {"preset": "gene_only"},
+    "image_only": {"preset": "image_only"},
     "cell": {"levels": ["cell"]},
     "niche": {"levels": ["cell", "niche"]},
     "full": {},
     "shuffled": {"preset": "shuffled_pairs"},
-    "image_only": {"preset": "image_only"},
 }
 TASKS = {
     "composition": ("dataset_split", {"label": "cell_type"}, "kl"),
