@@ -20,7 +20,7 @@ def told(params: Params, n_genes: int, channels: Sequence[str]) -> dict[str, str
     labels = f"labels of training records are read: {_listed(params.class_heads)}" if params.class_heads else ""
     rows = {
         "is": f"preset {params.preset} of size {params.size}, after arXiv 2507.04704 v1",
-        "is trained on": f"{_listed(used)}, of a {_listed(params.levels)}; {labels or 'no label is read'}",
+        "is trained on": f"{_listed(used)}; levels {_listed(params.levels)}; {labels or 'no label is read'}",
         "embeds from": _listed([reads[name] for name in params.modalities if params.embeds(name)]),
         "gives": f"z, {params.width} numbers a cell, and its parts: {_listed(_parts(params))}",
     }

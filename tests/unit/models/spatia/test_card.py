@@ -9,7 +9,7 @@ from mistline.models.spatia.params import Params
 def test_the_whole_model():
     rows = told(Params(size="tiny"), 308, ["DAPI", "18S"])
     assert rows["is trained on"] == (
-        "raw counts of up to 308 genes and images of DAPI and 18S, of a cell, niche and tissue; no label is read"
+        "raw counts of up to 308 genes and images of DAPI and 18S; levels cell, niche and tissue; no label is read"
     )
     assert rows["gives"] == "z, 64 numbers a cell, and its parts: z_c, z_img, z_gene, z_n and z_t"
     assert rows["context"].startswith("scales niche and region; ")
