@@ -90,6 +90,8 @@ class AttentionPool(nn.Module):
         self.query = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
+        for layer in (self.attention.value, self.attention.out):
+            nn.init.orthogonal_(layer.weight)  # see `CellFusion`
 
     def forward(self, tokens: Tensor, pad: Tensor | None = None) -> Tensor:
         """Return [B, width] of [B, K, width]; `pad` as in `FusionBlock`."""
@@ -193,6 +195,9 @@ class FusionSizes:
 class CellFusion(nn.Module):
     """Image and genes read each other, each is pooled, and their sum is the cell.
 
+    The layers that all of z^c passes through start as rotations: products of drawn matrices would squash most of its
+    directions before anything is learned.
+
     Args:
         sizes: of both sides.
     """
@@ -207,6 +212,8 @@ class CellFusion(nn.Module):
         self.join_image = nn.Linear(sizes.image_width, sizes.width)
         self.join_genes = nn.Linear(sizes.width, sizes.width)
         self.norm = nn.LayerNorm(sizes.width)
+        for join in (self.join_image, self.join_genes):
+            nn.init.orthogonal_(join.weight)
 
     def forward(
         self,

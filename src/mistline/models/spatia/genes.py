@@ -132,6 +132,7 @@ class GeneEncoder(nn.Module):
         self.of_depth = ValueEncoder(width, sizes.dropout, _DEPTH_RANGE)
         self.base = nn.Parameter(torch.randn(width) * 0.02)
         self.of_mean = nn.Linear(width, width)
+        nn.init.orthogonal_(self.of_mean.weight)  # it passes on what tells cells apart, in all directions alike
         self.blocks = nn.ModuleList(Block(width, sizes.heads, sizes.hidden, sizes.dropout) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from mistline.models.spatia.gene_table import read_positions, read_vectors
 from mistline.models.spatia.inputs import Inputs, around, records
 from mistline.models.spatia.network import Given, Network
 from mistline.models.spatia.params import Params
+from mistline.models.spatia.start import SAMPLE, centre
 
 logger = logging.getLogger("mistline.models")
 
@@ -79,6 +81,7 @@ class Model:
             path, sha256 = Path(params.image_weights), str(params.image_weights_sha256)
             pretrained.load(path, sha256, model.net.image, model.net.losses.decoder)
         model._set_panels(source)
+        model._start(source, derive(context.seed, "spatia", "start"))
         return model
 
     @classmethod
@@ -185,6 +188,14 @@ class Model:
             group=context[-1][0] if context else None,
             context=context,
         )
+
+    def _start(self, source: Source, seed: int) -> None:
+        """Begin where the embeddings of training cells differ; see `start.centre`."""
+        n_cells = min(SAMPLE, source.count())
+        needs = replace(self._needs(), batch_size=max(n_cells, 1), group=None, context=())
+        batch = next(iter(source.batches(needs, shuffle=seed)), None) if n_cells > 1 else None
+        if batch is not None:
+            centre(self.net, records(batch, self._panels_of(batch)))
 
     def _set_panels(self, source: Source) -> None:
         """Learn what each slide measured; one that is not known is taken to have measured the common genes."""

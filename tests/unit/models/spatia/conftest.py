@@ -116,11 +116,12 @@ class SpatialSource:
         )
 
     def _image(self, scale: str, rows: np.ndarray, size: int) -> torch.Tensor:
+        """Return images that repeat their kind's own pattern of four squares every 8 pixels."""
         rng = np.random.default_rng(7)
-        pattern = rng.uniform(0, 255, (80, len(self.channels), 8, 8))
+        pattern = rng.uniform(0, 255, (80, len(self.channels), 2, 2))
         which = self.kind[rows] if scale == "cell" else 40 + rows % 40
-        wide = np.kron(pattern[which], np.ones((1, 1, size // 8, size // 8)))
-        return torch.from_numpy(wide.astype(np.uint8))
+        patch = np.kron(pattern[which], np.ones((1, 1, 4, 4)))
+        return torch.from_numpy(np.tile(patch, (1, 1, size // 8, size // 8)).astype(np.uint8))
 
 
 @pytest.fixture
