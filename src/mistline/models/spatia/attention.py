@@ -56,11 +56,12 @@ class Attention(nn.Module):
         """
         keys, values = (part(memory).unflatten(2, (self.heads, -1)) for part in (self.key, self.value))  # [B, K, H, d]
         ask, bias = self.ask.weight.unflatten(0, (self.heads, -1)), self.ask.bias.unflatten(0, (self.heads, -1))
-        asked = torch.einsum("bkhd,hdw->bwhk", keys, ask).flatten(2)  # [B, D, H K]
-        scores = query @ asked + torch.einsum("bkhd,hd->bhk", keys, bias).flatten(1)[:, None]
-        share = (scores * keys.shape[3] ** -0.5).unflatten(2, (self.heads, -1)).softmax(-1).flatten(2)  # [B, Q, H K]
+        asked = torch.einsum("bkhd,hdw->bhkw", keys, ask).flatten(1, 2)  # [B, H K, D]
+        scores = asked @ query.transpose(1, 2) + torch.einsum("bkhd,hd->bhk", keys, bias).flatten(1)[..., None]
+        # [B, H K, Q], the queries last: a softmax along a last axis of so few numbers is slow.
+        share = (scores * keys.shape[3] ** -0.5).unflatten(1, (self.heads, -1)).softmax(2).flatten(1, 2)
         told = torch.einsum("bkhd,whd->bhkw", values, self.out.weight.unflatten(1, (self.heads, -1))).flatten(1, 2)
-        out: Tensor = share.to(told.dtype) @ told + self.out.bias
+        out: Tensor = share.to(told.dtype).transpose(1, 2) @ told + self.out.bias
         return out
 
     def _split(self, tokens: Tensor) -> Tensor:
