@@ -20,6 +20,7 @@ from mistline.models.spatia.fusion import FusionBlock, Side
 
 CELL_WAVELENGTHS_UM = (1.0, 500.0)
 GRID_WAVELENGTHS = (2.0, 512.0)  # in niches
+_PLACE_START = 0.1  # share of the place codes: at full size they drown, in a mean of few cells, what these are
 
 
 def members(
@@ -80,6 +81,7 @@ class NicheEncoder(nn.Module):
         super().__init__()
         self.width = width
         self.empty = nn.Parameter(torch.randn(width) * 0.02)
+        self.place = nn.Parameter(torch.tensor(_PLACE_START))
         self.side = Side(image.given)
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -94,7 +96,8 @@ class NicheEncoder(nn.Module):
             index: [Q, M] members.
             mask: bool [Q, M], True where there is one; a row without any gives the learned empty niche.
         """
-        here = (cells + place_code(offset_um, self.width, CELL_WAVELENGTHS_UM).to(cells.dtype))[index]
+        place = self.place * place_code(offset_um, self.width, CELL_WAVELENGTHS_UM)
+        here = (cells + place.to(cells.dtype))[index]
         some = mask.any(dim=1)
         pad = ~mask
         pad[:, 0] &= some  # attention needs a token; what it gives for an empty niche is replaced below
@@ -131,6 +134,7 @@ class TissueEncoder(nn.Module):
     def __init__(self, width: int, heads: int, layers: int, read: FusionBlock, dropout: float) -> None:
         super().__init__()
         self.width = width
+        self.place = nn.Parameter(torch.tensor(_PLACE_START))
         self.blocks = nn.ModuleList(Block(width, heads, 4 * width, dropout) for _ in range(layers))
         self.read = read
 
@@ -150,7 +154,7 @@ class TissueEncoder(nn.Module):
         around = niches[index]  # [Q, R, D]
         tokens = torch.cat([own[:, None], around], dim=1)
         place = torch.cat([own_place[:, None], places[index]], dim=1)
-        tokens = tokens + place_code(place, self.width, GRID_WAVELENGTHS).to(tokens.dtype)
+        tokens = tokens + (self.place * place_code(place, self.width, GRID_WAVELENGTHS)).to(tokens.dtype)
         pad = torch.cat([torch.zeros_like(mask[:, :1]), ~mask], dim=1)
         for block in self.blocks:
             tokens = block(tokens, pad)

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mistline.models.spatia.gene_table import read_positions, read_vectors
 from mistline.models.spatia.inputs import Inputs, around, records
 from mistline.models.spatia.network import Given, Network
 from mistline.models.spatia.params import Params
-from mistline.models.spatia.start import SAMPLE, centre
+from mistline.models.spatia.start import BATCHES, CELLS, centre
 
 logger = logging.getLogger("mistline.models")
 
@@ -191,11 +192,10 @@ class Model:
 
     def _start(self, source: Source, seed: int) -> None:
         """Begin where the embeddings of training cells differ; see `start.centre`."""
-        n_cells = min(SAMPLE, source.count())
-        needs = replace(self._needs(), batch_size=max(n_cells, 1), group=None, context=())
-        batch = next(iter(source.batches(needs, shuffle=seed)), None) if n_cells > 1 else None
-        if batch is not None:
-            centre(self.net, records(batch, self._panels_of(batch)))
+        needs = replace(self._needs(), batch_size=max(min(CELLS, source.count()), 1))
+        sample = [self.prepare(batch, "cpu") for batch in islice(source.batches(needs, shuffle=seed), BATCHES)]
+        if sample:
+            centre(self.net, sample)
 
     def _set_panels(self, source: Source) -> None:
         """Learn what each slide measured; one that is not known is taken to have measured the common genes."""

@@ -1,39 +1,70 @@
 """Where training starts: z tells cells apart from the first step.
 
 What a transformer of random weights gives to a pooled token is nearly the same for all cells, and a decoder that is
-given that learns the usual counts first and nothing else for hundreds of steps. So each side's share of z^c is
-brought to mean 0 and variance 1 over some training cells (data-dependent initialisation, as in Salimans and Kingma
-2016, arXiv 1602.07868): only the last linear layer of each side is changed, no given weights.
+given that learns the usual counts first and nothing else for hundreds of steps. So each side's share of z^c, and the
+mean of a niche's cells, are brought to mean 0 and variance 1 over some training records (data-dependent
+initialisation, as in Salimans and Kingma 2016, arXiv 1602.07868). Only the last layer of each is changed, and no
+weight that was given.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
-from mistline.models.spatia.inputs import Records
+import torch
+from torch import Tensor
+
+from mistline.models.spatia.context import members
+from mistline.models.spatia.inputs import Inputs
 from mistline.models.spatia.network import Network
 
-SAMPLE = 512  # cells
-_LEAST_STD = 1e-3  # a side that is absent is the same for all cells
+BATCHES, CELLS = 8, 32  # of the sample: from several places, as a batch holds neighbours
+_LEAST_STD = 1e-3  # of what is the same for all records
 
 
-def centre(net: Network, cells: Records) -> None:
-    """Change where each side's share of z^c begins.
+def centre(net: Network, sample: Sequence[Inputs]) -> None:
+    """Change where z^c and the niches' means begin.
 
     Args:
         net: untrained.
-        cells: a sample of the training cells.
+        sample: training cells, with the niches around them if the model reads any.
     """
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        found = net.encode(cells, use_image=True, use_genes=True)
-        sides = ((net.fusion.join_image, found.z_image, net.image), (net.fusion.join_genes, found.z_genes, net.genes))
+        found = [net.encode(given.cells, use_image=True, use_genes=True) for given in sample]
+        image, genes = (torch.cat([getattr(of, name) for of in found]) for name in ("z_image", "z_genes"))
+        sides = ((net.fusion.join_image, image, net.image), (net.fusion.join_genes, genes, net.genes))
         for join, share, encoder in sides:
-            if encoder is None or len(share) < 2:
-                continue
-            std, mean = torch.std_mean(share.float(), dim=0)
-            scale = 1 / std.clamp(min=_LEAST_STD)
-            join.weight.mul_(scale[:, None])
-            join.bias.sub_(mean).mul_(scale)
+            if encoder is not None:
+                join.weight.mul_(_standardise(join.bias, share)[:, None])
+        if net.around is not None:
+            norm = net.around.niche.norm
+            norm.weight.mul_(_standardise(norm.bias, torch.cat([_niches(net, given) for given in sample])))
     net.train(was_training)
+
+
+def _niches(net: Network, given: Inputs) -> Tensor:
+    """Return [T, D] means of the cells of each niche of a batch."""
+    layout = given.layout
+    if net.around is None or layout is None:
+        raise RuntimeError("the model has no niche level")
+    cells = net.encode(given.cells, use_image=True, use_genes=True).z
+    index, mask = members(layout.niche, layout.niche.unique(), None, net.around.most_cells)
+    mean: Tensor = net.around.niche.mean(cells, layout.offset_um, index, mask)
+    return mean
+
+
+def _standardise(bias: Tensor, values: Tensor) -> Tensor:
+    """Return [D] what a last layer's weights are multiplied by, and change its bias: mean 0 and variance 1 follow.
+
+    Args:
+        bias: [D] of the layer.
+        values: [n, D] that it gave.
+    """
+    if len(values) < 2:
+        return torch.ones_like(bias)
+    std, mean = torch.std_mean(values.float(), dim=0)
+    scale = 1 / std.clamp(min=_LEAST_STD)
+    bias.sub_(mean).mul_(scale)
+    return scale
