@@ -20,6 +20,9 @@ from mistline.models.spatia.network import Network
 
 BATCHES, CELLS = 8, 32  # of the sample: from several places, as a batch holds neighbours
 _LEAST_STD = 1e-3  # of what is the same for all records
+# Images of untrained encoders differ by hundredths. A larger factor would also enlarge what training then moves in all
+# cells alike, until z^c was the same vector for every cell but for a share that no norm keeps.
+_MOST_GAIN = 4.0
 
 
 def centre(net: Network, sample: Sequence[Inputs]) -> None:
@@ -56,7 +59,7 @@ def _niches(net: Network, given: Inputs) -> Tensor:
 
 
 def _standardise(bias: Tensor, values: Tensor) -> Tensor:
-    """Return [D] what a last layer's weights are multiplied by, and change its bias: mean 0 and variance 1 follow.
+    """Return [D] what a last layer's weights are multiplied by, and change its bias: mean 0 follows, and, within bounds, variance 1.
 
     Args:
         bias: [D] of the layer.
@@ -65,6 +68,6 @@ def _standardise(bias: Tensor, values: Tensor) -> Tensor:
     if len(values) < 2:
         return torch.ones_like(bias)
     std, mean = torch.std_mean(values.float(), dim=0)
-    scale = 1 / std.clamp(min=_LEAST_STD)
+    scale = (1 / std.clamp(min=_LEAST_STD)).clamp(max=_MOST_GAIN)
     bias.sub_(mean).mul_(scale)
     return scale
