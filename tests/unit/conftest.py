@@ -33,6 +33,7 @@ class MemorySource:
         self.genes = tuple(f"ENSG{i:04d}" for i in range(n_genes))
         self.symbols = tuple(f"GENE{i}" for i in range(n_genes))
         self.common_genes = self.genes[:-2]  # the last two are missing on some slide
+        self.panels = {"s": np.arange(n_genes) < n_genes - 2}
         rate = 1 + 15 * (np.arange(n_genes) % N_TYPES == np.arange(N_TYPES)[:, None])
         self.counts = rng.poisson(rate[self.kind]).astype(np.int32)
         self.side_um = 5 + 3 * self.kind + rng.uniform(0, 1, n)
@@ -66,6 +67,9 @@ class MemorySource:
                 image=torch.tensor(self.image[part]) if needs.image_size else None,
                 genes=torch.tensor(self.counts[part]).float() if needs.genes == "dense" else None,
                 measured=None,
+                gene_index=None,
+                labels={},
+                context={},
             )
 
 
