@@ -59,7 +59,7 @@ def _niches(net: Network, given: Inputs) -> Tensor:
 
 
 def _standardise(bias: Tensor, values: Tensor) -> Tensor:
-    """Return [D] what a last layer's weights are multiplied by, and change its bias: mean 0 follows, and, within bounds, variance 1.
+    """Return [D] what a last layer's weights are multiplied by, and change its bias: mean 0, nearer to variance 1.
 
     Args:
         bias: [D] of the layer.
