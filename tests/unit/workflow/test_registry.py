@@ -124,6 +124,20 @@ def test_a_model_that_reads_what_the_task_asks_for_is_refused_also_through_anoth
         resolve_tasks({"clustering": TaskRun(**CLUSTERING, models=("c",))}, LABELLED, models)
 
 
+def test_a_model_that_was_trained_on_labels_is_judged_by_held_out_donors_alone():
+    heads = {"size": "tiny", "class_heads": ["cell_type"]}
+    models = resolve_models({"pca": ModelRun(model="pca"), "s": ModelRun(model="spatia", params=heads)})
+    annotation = {"params": {"label": "cell_type"}, "models": ("pca", "s")}
+    held_out = TaskRun(protocols=("external_query",), **annotation)
+    assert resolve_tasks({"annotation": held_out}, LABELLED, models)["annotation"].models == ("pca", "s")
+    for protocols, params in ((("random_split",), {}), (("external_query",), {"query": ["s"]})):
+        run = TaskRun(protocols=protocols, models=("s",), params={"label": "cell_type", **params})
+        with pytest.raises(ConfigError, match=f"s was trained on labels, and protocol {protocols[0]} tests cells"):
+            resolve_tasks({"annotation": run}, LABELLED, models)
+    run = TaskRun(**CLUSTERING)
+    assert resolve_tasks({"clustering": run}, LABELLED, models)["clustering"].models == ("pca",)
+
+
 def test_a_model_of_images_is_refused_where_there_are_none():
     with pytest.raises(ConfigError, match="reads images"):
         resolve_models({"b": ModelRun(model="image")}, has_images=False)
