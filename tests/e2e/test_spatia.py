@@ -144,13 +144,13 @@ def nuclei(cohort: Path) -> dict[str, np.ndarray]:
     return {name: correlations(decoded(points, genes, train), genes) for name, points in given.items()}
 
 
-def test_an_image_tells_the_genes_that_shape_the_nucleus(nuclei):
+@pytest.mark.parametrize(("control", "least"), [("dealt", 0.1), ("colour", 0.0)])
+def test_an_image_tells_the_genes_that_shape_the_nucleus(nuclei, control, least):
+    """Measured: r = 0.64, 0.32 and 0.83 of size, eccentricity and brightness; of mean intensity 0.45, 0.27 and 0.47."""
     assert len(nuclei["image"]) >= 5
     for k, gene in enumerate(MORPHOLOGY):
-        low, _ = gain(nuclei["image"][:, k], nuclei["dealt"][:, k])
-        assert low > 0.1, (gene, nuclei["image"][:, k], nuclei["dealt"][:, k])
-    low, _ = gain(nuclei["image"].mean(1), nuclei["colour"].mean(1))
-    assert low > 0, (nuclei["image"].mean(0), nuclei["colour"].mean(0))
+        low, _ = gain(nuclei["image"][:, k], nuclei[control][:, k])
+        assert low > least, (gene, nuclei["image"][:, k], nuclei[control][:, k])
 
 
 class Dealt:
