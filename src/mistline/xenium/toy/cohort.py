@@ -136,18 +136,34 @@ _MODELS = {
     "image": {"model": "image"},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
-    # Trained like the one before, it embeds without genes: tasks that ask for genes can judge it.
-    "spatia_image": {"model": "spatia", "params": {"size": "tiny", "embed_from": "image"}},
+    # It reads no gene: tasks that ask for genes can judge it.
+    "spatia_image": {"model": "spatia", "params": {"size": "tiny", "preset": "image_only"}},
 }
+_WITH_NICHES = ["pca", "image", "spatia"]  # tasks of what lies around a cell
 _TASKS = {
     "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},
     "clustering": {"protocols": ["fixed_resolution"], "params": {"label": "cell_type"}},
-    "composition": {"protocols": ["dataset_split"], "params": {"label": "cell_type"}},
+    "composition": {"protocols": ["dataset_split"], "models": _WITH_NICHES, "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
-    "domains": {"protocols": ["spatial_block"], "params": {"label": "domain", "n_blocks": 2}},
+    "domains": {
+        "protocols": ["spatial_block"],
+        "models": [*_WITH_NICHES, "fusion"],
+        "params": {"label": "domain", "n_blocks": 2},
+    },
     "expression": {"protocols": ["dataset_split"], "params": {"n_genes": 10, "max_cells": 600}},
-    "retrieval": {"protocols": ["other_donors"], "params": {"labels": ["cell_type", "domain"]}},
+    "retrieval": {
+        "protocols": ["other_donors"],
+        "models": _WITH_NICHES,
+        "params": {"labels": ["cell_type", "domain"]},
+    },
 }
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes a list that is there twice out twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _config(seed: int) -> str:
@@ -159,4 +175,4 @@ def _config(seed: int) -> str:
         "tasks": _TASKS,
     }
     head = "# Toy slides with known truth (truth.json). Paths are relative to this folder: snakemake --directory here\n"
-    return head + yaml.safe_dump(settings, sort_keys=False)
+    return head + yaml.dump(settings, Dumper=_Plain, sort_keys=False)
