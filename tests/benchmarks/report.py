@@ -80,7 +80,7 @@ def _open(page: Path, browser: str) -> tuple[float, float, float, int]:
         try:
             shown = process.new_page(viewport={"width": 1400, "height": 1000})
             shown.goto(page.as_uri(), wait_until="commit")
-            shown.wait_for_function("document.getElementById('tissue')?.dataset.state?.match(/ready|complete/)")
+            shown.wait_for_selector("#tissue[data-state=ready], #tissue[data-state=complete]")
             moved = shown.evaluate(_MOVE)
             if moved is None:
                 raise RuntimeError("the map did not move")

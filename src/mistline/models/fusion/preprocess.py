@@ -61,7 +61,8 @@ def log_rows(counts: sparse.csr_matrix, values: str, depth: float) -> sparse.csr
         values: counts, normalised (only logged) or log (taken as they are).
         depth: that counts are brought to.
     """
-    logged = sparse.csr_matrix(counts, dtype=np.float32, copy=True)
+    # The places are shared with the counts: on a large slide a copy of them would be as much as the values.
+    logged = sparse.csr_matrix((counts.data.astype(np.float32), counts.indices, counts.indptr), counts.shape)
     if values == "counts":
         total = np.asarray(counts.sum(axis=1), dtype=np.float64).reshape(-1)
         factor = (depth / np.maximum(total, 1)).astype(np.float32)
