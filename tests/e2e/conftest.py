@@ -42,7 +42,7 @@ JUDGED = {
     "composition": ["pca"],
     "crossmodal": ["image"],
     "domains": ["fusion"],
-    "expression": ["spatia_image"],
+    "expression": ["encoder"],
     "retrieval": ["pca"],
 }
 
@@ -57,8 +57,7 @@ def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = yaml.safe_load(path.read_text())
     for task, models in JUDGED.items():
         config["tasks"][task]["models"] = models
-    for name in ("spatia", "spatia_image"):
-        config["models"][name]["params"] |= SHORT
+    config["models"]["spatia"]["params"] |= SHORT
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return folder
 

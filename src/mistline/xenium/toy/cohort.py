@@ -134,10 +134,9 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
 _MODELS = {
     "pca": {"model": "pca"},
     "image": {"model": "image"},
+    "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
-    # It reads no gene: tasks that ask for genes can judge it.
-    "spatia_image": {"model": "spatia", "params": {"size": "tiny", "preset": "image_only"}},
 }
 _WITH_NICHES = ["pca", "image", "spatia"]  # tasks of what lies around a cell
 _TASKS = {
