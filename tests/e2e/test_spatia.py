@@ -29,7 +29,7 @@ from mistline.train.source import open_source
 from mistline.xenium.toy.cohort import plan_cohort, write_cohort
 from mistline.xenium.toy.panel import MORPHOLOGY
 from tests.conftest import Snakemake
-from tests.e2e.faults.runner import planned
+from tests.e2e.faults.runner import Job, planned
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -70,11 +70,22 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
 
 def run_here(folder: Path, snakemake: Snakemake, *targets: str) -> None:
     with contextlib.chdir(folder), cpu_threads(1):
-        for job in planned(folder, snakemake, *targets):
+        for job in in_order(planned(folder, snakemake, *targets)):
             for output in job.outputs:
                 Path(output).parent.mkdir(parents=True, exist_ok=True)
             words = ["0" if word.startswith("${") else word for word in job.words]  # no GPU
             app(words, standalone_mode=False)
+
+
+def in_order(jobs: list[Job]) -> Iterator[Job]:
+    """Yield jobs after those that they read from: a dry run lists them in no order."""
+    waiting = list(jobs)
+    while waiting:
+        unmade = {output for job in waiting for output in job.outputs}
+        ready = [job for job in waiting if not unmade & set(job.inputs)]
+        assert ready, "jobs wait for each other"
+        yield from ready
+        waiting = [job for job in waiting if job not in ready]
 
 
 def slides_of(cohort: Path, *splits: str) -> dict[str, str]:
