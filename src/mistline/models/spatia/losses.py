@@ -22,7 +22,6 @@ from mistline.models.spatia.image_decoder import ImageDecoder, pixel_loss
 from mistline.models.spatia.inputs import Inputs
 from mistline.models.spatia.params import Params
 
-
 # Weight of the summed genes: their counts are those of many cells, and so are their loss and its gradient, which at 1
 # drove z^c to a vector that cells hardly differ in (its scatter was 5 % of its length on toy slides, and 30 % at 0.2).
 _AROUND = 0.2
