@@ -64,7 +64,7 @@ def test_says_what_an_embedding_knows(values, reads):
         ({"image_weights": "a.pt"}, "belong together"),
         ({"steps": 5, "epochs": 5}, "epochs or steps"),
         ({"combine_weight": 0.5}, "official"),
-        ({"breadth": 5}, "did you mean width"),
+        ({"widths": 5}, "did you mean width"),
         ({"size": "huge"}, "tiny"),
     ],
 )
