@@ -20,6 +20,7 @@ from mistline.tasks.labels import encode, require_column
 from mistline.tasks.stats import FEWEST_UNITS, Unit, choose_unit
 
 SPLITS = ("train", "val", "test")
+RowsOf = Callable[[pd.DataFrame], NDArray[np.floating] | sparse.csr_matrix]
 _ALONE = (
     f"intervals resample niches: fewer than {FEWEST_UNITS} test donors and slides; neighbouring niches are alike, so "
     "the intervals are too narrow and say nothing of another donor"
@@ -82,23 +83,33 @@ class Niches:
         """Return control -> why it says nothing here."""
         return left_out(inputs, self.cells)
 
-    def pooled(
-        self, rows_of: Callable[[pd.DataFrame], NDArray[np.floating] | sparse.csr_matrix]
-    ) -> NDArray[np.float32]:
-        """Return [T, D] means over the cells of each niche; only one slide's cells are held at a time.
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """[number of test items] what is resampled where there are too few donors and slides: the niches."""
+        return np.arange(self.count("test"))
 
-        Args:
-            rows_of: cells of one slide -> [n, D].
-        """
-        blocks, order = [], []
-        for _, part in self.cells.groupby("slide", sort=False):
-            found, code = np.unique(self.member[part.index.to_numpy()], return_inverse=True)
-            weight = 1 / np.bincount(code)[code]
-            mean = sparse.csr_matrix((weight, (code, np.arange(len(code)))), shape=(len(found), len(code)))
-            block = mean @ rows_of(part)
-            blocks.append(np.asarray(block.todense() if sparse.issparse(block) else block, dtype=np.float32))
-            order.append(found)
-        return np.concatenate(blocks)[np.argsort(np.concatenate(order), kind="stable")]
+    def points(self, rows_of: RowsOf) -> NDArray[np.float32]:
+        """Return [T, D] means over the cells of each niche."""
+        return pooled(self.cells, self.member, rows_of)
+
+
+def pooled(cells: pd.DataFrame, member: NDArray[np.int64], rows_of: RowsOf) -> NDArray[np.float32]:
+    """Return [T, D] means over the cells of each niche; only one slide's cells are held at a time.
+
+    Args:
+        cells: numbered from 0.
+        member: [number of cells] the niche of each, 0 to T - 1, none without a cell; a niche lies on one slide.
+        rows_of: cells of one slide -> [n, D].
+    """
+    blocks, order = [], []
+    for _, part in cells.groupby("slide", sort=False):
+        found, code = np.unique(member[part.index.to_numpy()], return_inverse=True)
+        weight = 1 / np.bincount(code)[code]
+        mean = sparse.csr_matrix((weight, (code, np.arange(len(code)))), shape=(len(found), len(code)))
+        block = mean @ rows_of(part)
+        blocks.append(np.asarray(block.todense() if sparse.issparse(block) else block, dtype=np.float32))
+        order.append(found)
+    return np.concatenate(blocks)[np.argsort(np.concatenate(order), kind="stable")]
 
 
 def gather(inputs: Inputs, params: Params) -> Niches:
@@ -112,18 +123,18 @@ def gather(inputs: Inputs, params: Params) -> Niches:
     column = require_column(cells, params.label, "composition")
     require_coordinates(cells, "composition")
     labels, classes = encode(cells[column])
-    member, table = _tiles(cells, params.niche_um)
-    counts = _counts(member, labels, (len(table), len(classes)))
+    member, table = tiles(cells, params.niche_um)
+    counts = counted(member, labels, (len(table), len(classes)))
     n_labelled = counts.sum(axis=1)
     whole, enough = table["n_splits"].to_numpy() == 1, n_labelled >= params.min_cells
     used = whole & table["split"].isin(SPLITS).to_numpy()
-    drawn = _draw(np.flatnonzero(used & enough), table["split"].to_numpy(), params)
+    drawn = draw(np.flatnonzero(used & enough), table["split"].to_numpy(), params.max_niches, params.seed)
     left = {
         "across two splits": int((~whole).sum()),
         f"fewer than {params.min_cells} labelled cells": int((used & ~enough).sum()),
         "not drawn": int((used & enough).sum()) - len(drawn),
     }
-    _require(table["split"].to_numpy()[drawn], params, left)
+    require(table["split"].to_numpy()[drawn], f"{{split}} niche of {params.niche_um:g} um can be judged", left)
     number = np.full(len(table), -1)
     number[drawn] = np.arange(len(drawn))
     inside = number[member] >= 0
@@ -136,7 +147,7 @@ def gather(inputs: Inputs, params: Params) -> Niches:
     return Niches(rows, number[member][inside], kept, truth, classes, unit, left, unlabelled)
 
 
-def _tiles(cells: pd.DataFrame, side_um: float) -> tuple[NDArray[np.int64], pd.DataFrame]:
+def tiles(cells: pd.DataFrame, side_um: float) -> tuple[NDArray[np.int64], pd.DataFrame]:
     """Return ([n] tile of each cell; slide, donor, split, n_splits, x_um, y_um of each tile)."""
     yx = tile_of(cells[["y_um", "x_um"]].to_numpy(dtype=np.float64), side_um)  # type: ignore[arg-type]
     keyed = pd.DataFrame({"slide": cells["slide"], "row": yx[:, 0], "col": yx[:, 1], "split": cells["split"]})
@@ -147,25 +158,33 @@ def _tiles(cells: pd.DataFrame, side_um: float) -> tuple[NDArray[np.int64], pd.D
     return grouped.ngroup().to_numpy(), table
 
 
-def _counts(member: NDArray[np.int64], labels: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+def counted(member: NDArray[np.int64], labels: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Return [T, L] labelled cells of each niche by class, [n] niche and [n] class (-1: no label) of cells given."""
     known = labels >= 0
     flat = member[known] * shape[1] + labels[known]
     return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
 
 
-def _draw(rows: NDArray[np.int64], split: NDArray[np.object_], params: Params) -> NDArray[np.int64]:
-    """Return at most `max_niches` of each split, in rising order."""
+def draw(rows: NDArray[np.int64], split: NDArray[np.object_], most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most so many of the rows of each split, in rising order."""
     drawn = []
     for name in SPLITS:
         own = rows[split[rows] == name]
-        rng = generator(params.seed, "evaluate", "composition", name)
-        drawn.append(rng.choice(own, params.max_niches, replace=False) if len(own) > params.max_niches else own)
+        rng = generator(seed, "evaluate", "composition", name)
+        drawn.append(rng.choice(own, most, replace=False) if len(own) > most else own)
     return np.sort(np.concatenate(drawn))
 
 
-def _require(split: NDArray[np.object_], params: Params, left: Mapping[str, int]) -> None:
+def require(split: NDArray[np.object_], what: str, left: Mapping[str, int]) -> None:
+    """Refuse a draw without an item to fit on or to score.
+
+    Args:
+        split: of the items drawn.
+        what: what there is none of, with `{split}` in it.
+        left: why items are missing -> how many.
+    """
     for name in ("train", "test"):
         if not (split == name).any():
             reasons = ", ".join(f"{number} {reason}" for reason, number in left.items() if number)
-            what = f"no {name} niche of {params.niche_um:g} um can be judged ({reasons or 'no cell is there'})"
-            raise InputError("tasks.composition", what, "change niche_um, lower min_cells or look at splits.json")
+            said = f"no {what.format(split=name)} ({reasons or 'no cell is there'})"
+            raise InputError("tasks.composition", said, "change niche_um, lower min_cells or look at splits.json")

@@ -1,4 +1,4 @@
-"""Predict the proportions of niches from each representation, and score them."""
+"""Predict proportions, of niches or around cells, from each representation, and score them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mistline.core.seeds import generator
 from mistline.tasks import places, soft_regression
 from mistline.tasks.base import MODEL, Inputs, Row
 from mistline.tasks.composition import Params
+from mistline.tasks.composition_around import Around
 from mistline.tasks.composition_niches import SPLITS, Niches
 from mistline.tasks.controls import DESCRIPTIONS, MAX_FIT_CELLS, fit_log_counts, left_out, principal_components
 from mistline.tasks.stats import bootstrap_mean, interval
@@ -28,14 +29,23 @@ _WHAT = {
     "pca": f"{DESCRIPTIONS['pca']}, averaged over the niche",
     "shuffled": "the model's own rows, dealt to other niches of the same split",
 }
+_WHAT_AROUND = {
+    "mean_composition": "the mean proportions around the training cells, for every cell",
+    "coordinates": "the place of the cell within its slide, by the same regression",
+    "knn_mean": places.WHAT,
+    "log_counts": DESCRIPTIONS["log_counts"],
+    "pca": DESCRIPTIONS["pca"],
+    "neighbour_mean": "pca, averaged over the other cells of the niche; what of them a cell's embedding could hold",
+    "shuffled": "the model's own rows, dealt to other cells of the same split",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Proportions predicted for the test niches.
+    """Proportions predicted for the test niches or cells.
 
     Args:
-        predicted: [number of test niches, L]; rows sum to 1.
+        predicted: [number of test items, L]; rows sum to 1.
         about: how they were made.
     """
 
@@ -44,15 +54,16 @@ class Answer:
 
 
 def answers(inputs: Inputs, niches: Niches, params: Params) -> dict[str, Answer]:
-    """Return row -> what it predicts of the test niches; nothing reads the truth of those."""
+    """Return row -> what it predicts of the test niches or cells; nothing reads the truth of those."""
     if not inputs.is_controls:
-        points = niches.pooled(inputs.embedding)
+        points = niches.points(inputs.embedding)
         found = {MODEL: _regress(points, niches), "shuffled": _regress(_dealt(points, niches, params.seed), niches)}
     else:
         found = _controls(inputs, niches, params)
+    what = _WHAT_AROUND if isinstance(niches, Around) else _WHAT
     for name, answer in found.items():
-        if name in _WHAT:
-            answer.about["what"] = _WHAT[name]
+        if name in what:
+            answer.about["what"] = what[name]
     return found
 
 
@@ -72,10 +83,15 @@ def _controls(inputs: Inputs, niches: Niches, params: Params) -> dict[str, Answe
     def log_counts(cells: pd.DataFrame) -> Any:
         return fitted.of(inputs.counts(cells, fitted.genes))
 
-    pooled = niches.pooled(log_counts)
     # Components are linear, so those of a mean are the mean of the cells' components.
-    components = principal_components(train, pooled)  # type: ignore[arg-type]
-    return found | {"log_counts": _regress(pooled, niches), "pca": _regress(components, niches)}
+    def components(points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return principal_components(train, points)  # type: ignore[arg-type]
+
+    points = niches.points(log_counts)
+    found |= {"log_counts": _regress(points, niches), "pca": _regress(components(points), niches)}
+    if isinstance(niches, Around):
+        found["neighbour_mean"] = _regress(components(niches.others(log_counts)), niches)
+    return found
 
 
 def _regress(points: NDArray[np.floating], niches: Niches) -> Answer:
@@ -94,7 +110,7 @@ def _dealt(points: NDArray[np.float32], niches: Niches, seed: int) -> NDArray[np
 
 
 def score(answer: Answer, niches: Niches, params: Params) -> Row:
-    """Compare predicted and true proportions of the test niches."""
+    """Compare predicted and true proportions of the test niches or cells."""
     truth = niches.truth[niches.rows("test")]
     predicted = (1 - SMOOTHING) * answer.predicted + SMOOTHING / truth.shape[1]
     sums = _sums(predicted, truth)
@@ -104,7 +120,9 @@ def score(answer: Answer, niches: Niches, params: Params) -> Row:
     unit = niches.unit
     if unit.name == "cell":
         rng = generator(params.seed, "evaluate", "composition", "bootstrap")
-        draws = _scores(_resampled(sums, params.bootstrap, rng))
+        by_group = np.zeros((int(niches.groups.max()) + 1, sums.shape[1]))
+        np.add.at(by_group, niches.groups, sums)
+        draws = _scores(_resampled(by_group, params.bootstrap, rng))
         values = _scores(sums.sum(axis=0)[None])
         estimates = {
             name: interval(float(values[name][0]), draws[name], params.confidence, bounds)

@@ -74,7 +74,7 @@ def test_niches_by_hand(cohort):
     np.testing.assert_array_equal(found.member, [0, 0, 1, 1])
     np.testing.assert_array_equal(found.table[["x_um", "y_um"]], [[50, 50], [150, 50]])
     assert found.left_out == {"across two splits": 1, "fewer than 1 labelled cells": 1, "not drawn": 0}
-    np.testing.assert_array_equal(found.pooled(lambda cells: np.array([[2.0], [4], [5], [7]])), [[3], [6]])
+    np.testing.assert_array_equal(found.points(lambda cells: np.array([[2.0], [4], [5], [7]])), [[3], [6]])
 
 
 def test_scores_by_hand():
@@ -121,7 +121,7 @@ def test_unlabelled_cells_are_pooled_and_never_scored(by_slide):
     by_slide.embed(item, list(ids), rows)
     after = gather(by_slide.inputs(), PARAMS)
     np.testing.assert_array_equal(before.truth, after.truth)
-    pooled = after.pooled(by_slide.inputs().embedding)
+    pooled = after.points(by_slide.inputs().embedding)
     assert pooled[after.rows("test")].mean() > pooled[after.rows("train")].mean() + 0.1
 
 

@@ -19,7 +19,15 @@ from mistline.core.hashing import hash_file
 from mistline.xenium.toy import LAYOUTS, ToySlide, write_bundle
 from mistline.xenium.toy.cells import Tissue, nucleus_brightness, nucleus_eccentricity, nucleus_radius_um
 from mistline.xenium.toy.ids import encode, prefixes
-from mistline.xenium.toy.panel import CELL_TYPES, RECEIVER, TARGET_FOLD, TARGETS
+from mistline.xenium.toy.panel import (
+    CELL_TYPES,
+    DOMAINS,
+    N_DOMAIN_GENES,
+    RECEIVER,
+    TARGET_FOLD,
+    TARGETS,
+    domain_gene,
+)
 
 SMALL = ToySlide(n_cells=80, n_planes=2, n_stains=1)
 
@@ -218,6 +226,30 @@ def test_receivers_near_senders_raise_the_targets() -> None:
     assert fold == pytest.approx(TARGET_FOLD, rel=0.15)
     assert other == pytest.approx(1, rel=0.2)
     assert set(types) == set(range(len(CELL_TYPES)))
+
+
+@pytest.mark.parametrize(("domain_genes", "fold"), [(True, 4.0), (False, 1.0)])
+def test_domains_raise_their_genes_unless_told_not_to(domain_genes: bool, fold: float) -> None:
+    slide = ToySlide(n_cells=3000, domain_genes=domain_genes)
+    tissue = Tissue(slide)
+    counts = np.concatenate([block.counts.toarray() for block in all_cells(slide)])
+    domain = np.concatenate([block.draft.domains for block in all_cells(slide)])
+    for number, name in enumerate(DOMAINS):
+        genes = tissue.panel.index(*(domain_gene(name, k) for k in range(N_DOMAIN_GENES)))
+        found = counts[domain == number][:, genes].mean() / counts[domain != number][:, genes].mean()
+        assert found == pytest.approx(fold, rel=0.1)
+    assert (tissue.panel.domain_fold == 1).all() == (not domain_genes)
+
+
+def test_without_genes_of_the_domains_places_and_types_stay(tmp_path: Path) -> None:
+    truths = [
+        write_bundle(tmp_path / f"{on}", dataclasses.replace(SMALL, domain_genes=on), labels=tmp_path / f"{on}.csv")
+        for on in (True, False)
+    ]
+    assert "domain_genes" not in truths[0]
+    assert truths[1]["domain_genes"] == {}
+    labels = [pd.read_csv(tmp_path / f"{on}.csv", usecols=["cell_id", "cell_type", "domain"]) for on in (True, False)]
+    pd.testing.assert_frame_equal(*labels)
 
 
 def test_a_cell_has_two_nuclei_since_2(tmp_path: Path) -> None:

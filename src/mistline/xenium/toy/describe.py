@@ -63,6 +63,7 @@ def truth(tissue: Tissue, near_senders: int, cut_by_border: int) -> dict[str, An
         "multinucleate_cell": planted_id,
         "receivers_with_sender": near_senders,
         "cells_cut_by_the_border": cut_by_border,
+        **({} if slide.domain_genes else {"domain_genes": {}}),
     }
 
 

@@ -85,7 +85,7 @@ def build_panel(slide: ToySlide) -> Panel:
     for row, domain in enumerate(DOMAINS):
         for number in range(N_DOMAIN_GENES):
             gene = place[domain_gene(domain, number)]
-            means[:, gene], fold[row, gene] = 0.8, 4.0
+            means[:, gene], fold[row, gene] = 0.8, 4.0 if slide.domain_genes else 1.0
     _set_signalling(means, place)
     ids = list(symbols) if slide.symbols_as_ids else [f"ENSG{90_000_000_000 + n:011d}" for n in range(len(symbols))]
     controls = [

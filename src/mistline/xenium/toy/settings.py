@@ -78,6 +78,7 @@ class ToySlide:
         bytes_ids: text columns are stored as bytes, as some 1.x bundles do.
         shuffled: every table in an order of its own.
         transcripts: write `transcripts.parquet`.
+        domain_genes: raise the domains' own genes; without, nothing of a cell but its type depends on its domain.
     """
 
     name: str = "toy"
@@ -101,6 +102,7 @@ class ToySlide:
     bytes_ids: bool = False
     shuffled: bool = False
     transcripts: bool = True
+    domain_genes: bool = True
     lattice: Lattice = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
