@@ -31,9 +31,7 @@ class Params(TaskParams):
     niche_um: float = Field(54.4, gt=0, description="side of a niche in micrometres; 256 pixels of Xenium are 54.4")
     min_cells: int = Field(5, ge=1, description="labelled cells that a niche needs, fewer tell no proportions")
     max_niches: int = Field(20_000, ge=100, description="niches drawn of each split, the same for every model")
-    max_cells: int = Field(
-        10_000, ge=100, description="around_cell: cells drawn of each split, for every model"
-    )
+    max_cells: int = Field(10_000, ge=100, description="around_cell: cells drawn of each split, for every model")
 
 
 def held_out(params: Params) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """Who is trained on and who is tested, in the settings of domain detection.
 
 A random spots of a slice (parity with published figures), with fewer labels down to 1 %; B contiguous blocks with
-a buffer; C groups of slices of one donor; D donors; U no labels at all. Cells without a label stay in the slide's
-graph and are never trained on or tested.
+a buffer; C groups of slices of one donor; D donors, each once or as the dataset divides them; U no labels at all.
+Cells without a label stay in the slide's graph and are never trained on or tested.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mistline.core.seeds import generator
 from mistline.graphs.build import delaunay, hexagonal
 
 TRAIN_SHARE, VAL_SHARE = 0.6, 0.2
+_PARTS = {"train": "train", "val": "val", "test": "test", "gap": "buffer"}
 _FEWEST_LABELLED = 10  # of a slide: fewer cannot be divided in three
 
 
@@ -102,6 +103,16 @@ def leave_out(
         if {side for side, _ in parts} == {"train", "test"}:
             folds += [fold for _, fold in parts]
     return _joined(folds, "slides to train on and others to test", label)
+
+
+def dataset_split(cells: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Take the dataset's own split, one fold: what an embedding was not trained on is tested."""
+    folds = []
+    for _, own in _by_slide(cells, label):
+        part = own["split"].map(_PARTS).to_numpy(dtype=object)
+        folds.append(_fold(own, 0, np.where(own[label].notna(), part, "unlabelled").astype(object)))
+    parts = set(pd.concat(folds)["part"]) if folds else set()
+    return _joined(folds if {"train", "test"} <= parts else [], "labelled cells to train on and others to test", label)
 
 
 def unsupervised(cells: pd.DataFrame, label: str) -> pd.DataFrame:

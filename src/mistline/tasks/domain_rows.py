@@ -14,6 +14,7 @@ from mistline.core.seeds import generator
 from mistline.tasks.agreement import METRICS as AGREEMENT
 from mistline.tasks.base import MODEL, Estimate, Inputs, Row, TaskParams
 from mistline.tasks.controls import LogCounts, fit_log_counts, principal_components, shuffled
+from mistline.tasks.domain_folds import ring_graph
 from mistline.tasks.domain_metrics import agreement, border_curve, heated, tally, temperature
 from mistline.tasks.domain_slides import Problem
 from mistline.tasks.label_controls import linear_probe, majority, nearest_labels, neighbour_mean
@@ -93,8 +94,10 @@ def _expression(inputs: Inputs, problem: Problem, seed: int) -> dict[str, Callab
     def smoothed(fold: int) -> NDArray[np.float32]:
         points = pca(fold)
         found = np.zeros_like(points)
-        for slide in problem.slides:
-            found[slide.rows] = neighbour_mean(points[slide.rows], slide.graph)
+        graphs = {slide.name: slide.graph for slide in problem.slides}
+        for name, own in problem.cells.groupby("slide", sort=False):  # those too that are only trained on
+            rows, graph = own.index.to_numpy(), graphs.get(str(name))
+            found[rows] = neighbour_mean(points[rows], ring_graph(own) if graph is None else graph)
         return found
 
     del seed

@@ -29,6 +29,8 @@ PROTOCOLS = {
     "spatial_block": "B: within a slide, each contiguous block is tested once; a buffer around it is left out",
     "leave_group_out": "C: within a donor, groups of neighbouring slides are tested on models of its other slides",
     "leave_donor_out": "D: each donor is tested on models of all others",
+    "dataset_split": "D once: the test cells of the dataset's own split, on models of its training cells; the one "
+    "protocol whose tested cells no embedding was trained on",
     "unsupervised": "U: no label is used; clusters, as many as there are classes, are compared with the labels",
 }
 
@@ -42,6 +44,12 @@ class Params(TaskParams):
     groups: tuple[tuple[str, ...], ...] = Field(
         (), description="slides that lie next to each other in the tissue and go out together, for leave_group_out"
     )
+
+
+def held_out(params: Params) -> frozenset[str]:
+    """Return the protocols whose tested cells are the dataset's test split."""
+    del params
+    return frozenset(["dataset_split"])
 
 
 def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
@@ -59,6 +67,8 @@ def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
     require_coordinates(cells, "domains")
     if protocol == "unsupervised":
         return divide.unsupervised(cells, label)
+    if protocol == "dataset_split":
+        return divide.dataset_split(cells, label)
     if protocol == "spatial_block":
         return divide.spatial_blocks(cells, label, params.n_blocks, params.buffer_rings, params.seed)
     if protocol == "leave_group_out":

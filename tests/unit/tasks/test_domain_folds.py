@@ -10,6 +10,7 @@ from mistline.tasks.domains import PROTOCOLS, Params, folds
 
 PARAMS = Params(label="layer", groups=(("a", "b"), ("c", "d")))
 LABEL = "label_layer"
+SPLIT = {"a": "train", "b": "train", "c": "val", "d": "gap", "e": "test", "f": "test"}
 
 
 def slide(name: str, donor: str, rows: int = 24, columns: int = 20) -> pd.DataFrame:
@@ -34,7 +35,8 @@ def slide(name: str, donor: str, rows: int = 24, columns: int = 20) -> pd.DataFr
 @pytest.fixture
 def cells() -> pd.DataFrame:
     plan = {"a": "d1", "b": "d1", "c": "d1", "d": "d1", "e": "d2", "f": "d2"}
-    return pd.concat([slide(name, donor) for name, donor in plan.items()], ignore_index=True)
+    found = pd.concat([slide(name, donor) for name, donor in plan.items()], ignore_index=True)
+    return found.assign(split=found["slide"].map(SPLIT))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -50,7 +52,7 @@ def test_the_same_seed_gives_the_same_folds_and_another_seed_others(cells, proto
     found = folds(cells, PARAMS, protocol)
     pd.testing.assert_frame_equal(found, folds(cells, PARAMS, protocol))
     other = folds(cells, PARAMS.model_copy(update={"seed": 1}), protocol)
-    assert found.equals(other) == (protocol == "unsupervised")
+    assert found.equals(other) == (protocol in ("unsupervised", "dataset_split"))
 
 
 def test_random_spots_are_sixty_twenty_twenty_of_every_class(cells):
@@ -97,6 +99,15 @@ def test_a_donor_goes_out_whole(cells):
         assert len(sides["test"]) == 1
         assert sides["val"] <= sides["train"]
         assert not sides["test"] & sides["train"]
+
+
+def test_the_split_of_the_dataset_is_one_fold(cells):
+    found = folds(cells, PARAMS, "dataset_split").merge(cells, on=["slide", "cell_id"])
+    assert set(found["fold"]) == {0}
+    known = found[found[LABEL].notna()]
+    assert (known["part"] == known["split"].replace("gap", "buffer")).all()
+    with pytest.raises(InputError, match="needs labelled cells to train on and others to test"):
+        folds(cells.assign(split="train"), PARAMS, "dataset_split")
 
 
 def test_one_donor_cannot_be_left_out(cells):

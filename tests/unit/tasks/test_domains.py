@@ -150,9 +150,20 @@ def test_places_alone_win_at_random_spots_and_lose_in_blocks(table, division):
     assert in_blocks["neighbour_mean"].metrics["accuracy"].value > 0.9
 
 
-@pytest.mark.parametrize("protocol", ["random_spot", "few_label_5", "spatial_block", "leave_donor_out"])
+def test_neighbours_of_cells_that_are_only_trained_on_count_as_well():
+    table = pd.concat([slide("s", "d", side=15), slide("t", "e", seed=1, side=15)], ignore_index=True)
+    table["split"] = table["slide"].map({"s": "train", "t": "test"})
+    division = folds(table, PARAMS, "dataset_split")
+    controls = evaluate(_with_genes(table, division), PARAMS, "dataset_split").controls
+    assert controls["neighbour_mean"].metrics["accuracy"].value > 0.9
+
+
+@pytest.mark.parametrize(
+    "protocol", ["random_spot", "few_label_5", "spatial_block", "leave_donor_out", "dataset_split"]
+)
 def test_labels_of_tested_spots_change_no_answer_of_a_control(protocol):
     table = pd.concat([slide("s", "d", side=15), slide("t", "e", seed=1, side=15)], ignore_index=True)
+    table["split"] = table["slide"].map({"s": "train", "t": "test"})
     division = folds(table, PARAMS, protocol)
     before = evaluate(_with_genes(table, division), PARAMS, protocol)
     inputs = _with_genes(table, division)
