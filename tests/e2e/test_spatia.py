@@ -6,7 +6,6 @@ process: they take longer to start than to run.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +13,9 @@ from typing import Any
 
 import anndata
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-import yaml
 
-from mistline.cli import app
 from mistline.models.contract import Context, Needs
 from mistline.tasks.stats import bootstrap_mean
 from mistline.train.checkpoint import load
@@ -28,7 +24,7 @@ from mistline.train.source import open_source
 from mistline.xenium.toy.cohort import plan_cohort, write_cohort
 from mistline.xenium.toy.panel import MORPHOLOGY
 from tests.conftest import Snakemake
-from tests.e2e.faults.runner import Job, planned
+from tests.e2e.in_process import configure, embedded, run_here, slides_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -41,49 +37,10 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
     """Trained and embedded."""
     folder = tmp_path_factory.mktemp("truth") / "cohort"
     write_cohort(folder, plan_cohort(N_SLIDES, N_CELLS, 0, ["1.3"], n_planes=1, transcripts=False), threads=1)
-    path = folder / "config.yaml"
-    config = yaml.safe_load(path.read_text()) | {
-        "splits": {"val_share": 0.1, "test_share": 0.45},
-        "models": {name: {"model": "spatia", "params": {"size": "tiny", **params}} for name, params in PRESETS.items()},
-        "tasks": {},
-    }
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    models = {name: {"model": "spatia", "params": {"size": "tiny", **params}} for name, params in PRESETS.items()}
+    configure(folder, splits={"val_share": 0.1, "test_share": 0.45}, models=models, tasks={})
     run_here(folder, snakemake, "embeddings")
     return folder
-
-
-def run_here(folder: Path, snakemake: Snakemake, *targets: str) -> None:
-    with contextlib.chdir(folder), cpu_threads(1):
-        for job in in_order(planned(folder, snakemake, *targets)):
-            for output in job.outputs:
-                Path(output).parent.mkdir(parents=True, exist_ok=True)
-            words = ["0" if word.startswith("${") else word for word in job.words]  # no GPU
-            app(words, standalone_mode=False)
-
-
-def in_order(jobs: list[Job]) -> Iterator[Job]:
-    """Yield jobs after those that they read from: a dry run lists them in no order."""
-    waiting = list(jobs)
-    while waiting:
-        unmade = {output for job in waiting for output in job.outputs}
-        ready = [job for job in waiting if not unmade & set(job.inputs)]
-        assert ready, "jobs wait for each other"
-        yield from ready
-        waiting = [job for job in waiting if job not in ready]
-
-
-def slides_of(cohort: Path, *splits: str) -> dict[str, str]:
-    """Return slide -> donor of the donors of some splits."""
-    sheet = pd.read_csv(cohort / "slides.tsv", sep="\t")
-    donors = dict(zip(sheet["slide"], sheet["donor"], strict=True))
-    of = {
-        slide: pd.read_parquet(cohort / f"results/dataset/splits/{slide}.parquet")["split"].iloc[0] for slide in donors
-    }
-    return {slide: donor for slide, donor in donors.items() if of[slide] in splits}
-
-
-def embedded(cohort: Path, model: str, slide: str) -> np.ndarray:
-    return anndata.read_h5ad(cohort / f"results/embeddings/{model}/seed-0/{slide}.h5ad").X
 
 
 def nuclear(cohort: Path, slide: str) -> np.ndarray:
