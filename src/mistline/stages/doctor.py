@@ -22,7 +22,7 @@ PACKAGES = (
     "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
     "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "timm",
-    "torch", "torch-geometric", "typer", "xgboost", "zarr", "zstandard",
+    "torch", "torch-geometric", "typer", "umap-learn", "xgboost", "zarr", "zstandard",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("spatialdata", "spatialdata-io")
 MIN_MEMORY_GB = 4

@@ -17,7 +17,7 @@ def _model(source, tmp_path, **values) -> Model:
     return Model.create(Params(size="tiny", **values), source, Context(0, "cpu", 1, tmp_path))
 
 
-def test_shares_of_z_start_with_mean_0_and_variance_1(source, tmp_path):
+def test_shares_of_z_start_with_mean_0_and_variance_1_but_for_the_faintest(source, tmp_path):
     cells = source(250, seed=2)
     model = _model(cells, tmp_path)
     needs = replace(model.recipe(cells).needs, batch_size=250)
@@ -27,7 +27,9 @@ def test_shares_of_z_start_with_mean_0_and_variance_1(source, tmp_path):
         found = model.net.encode(inputs.cells, use_image=True, use_genes=True)
     for share in (found.z_image, found.z_genes):
         assert share.mean(0).abs().max() < 0.3
-        assert (share.std(0) - 1).abs().max() < 0.3
+        spread = share.std(0)
+        assert spread.max() < 1.3  # those that would need more than a fourfold gain stay below 1
+        assert (spread - 1).abs().median() < 0.1
     kind = torch.from_numpy(cells.kind)
     centres = torch.stack([found.z[kind == one].mean(0) for one in range(3)])
     nearest = torch.cdist(found.z, centres).argmin(1)
