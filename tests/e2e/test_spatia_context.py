@@ -1,0 +1,75 @@
+"""What SPATIA learns of what lies around a cell, on a toy tissue whose truth is known.
+
+Slides of domains wider than a niche, in which nothing of a cell but its type depends on the domain: what a cell does
+not tell by itself, its neighbours do. Five donors are tested, none of which any model or probe was trained on, and
+everything is paired donor by donor.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mistline.xenium.toy.cohort import plan_cohort, write_cohort
+from tests.conftest import Snakemake
+from tests.e2e.in_process import configure, run_here
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+N_SLIDES, N_CELLS, SEED = 11, 1500, 0
+VARIANTS = ("niche", "full", "shuffled")
+STEPS = {"steps": ["pca", "cell"], "variants": list(VARIANTS)}
+PRESETS = {
+    "cell": {"levels": ["cell"]},
+    "niche": {"levels": ["cell", "niche"]},
+    "full": {},
+    "shuffled": {"preset": "shuffled_pairs"},
+}
+TASKS = {
+    "composition": ("around_cell", {"label": "cell_type"}, "kl"),
+    "domains": ("dataset_split", {"label": "domain"}, "accuracy"),
+}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
+    """Trained, embedded and judged."""
+    folder = tmp_path_factory.mktemp("context") / "cohort"
+    slides = plan_cohort(N_SLIDES, N_CELLS, SEED, ["1.3"], n_planes=1, transcripts=False, domain_genes=False)
+    write_cohort(folder, slides, threads=1)
+    spatia = {"size": "tiny", "steps": 150}
+    models = {name: {"model": "spatia", "params": {**spatia, **params}} for name, params in PRESETS.items()}
+    tasks = {
+        task: {"protocols": [protocol], "params": params, "models": ["pca", *models], "ablation": STEPS}
+        for task, (protocol, params, _) in TASKS.items()
+    }
+    split = {"val_share": 0.1, "test_share": 0.5}
+    configure(folder, splits=split, models={"pca": {"model": "pca"}, **models}, tasks=tasks)
+    run_here(folder, snakemake, "embeddings", "evaluation")
+    return folder
+
+
+def differences(cohort: Path, task: str) -> dict[str, dict[str, Any]]:
+    """Return row -> its paired difference to the cells alone, on the task's metric."""
+    protocol, _, metric = TASKS[task]
+    found = json.loads((cohort / f"results/evaluation/{task}/{protocol}.json").read_text())
+    lines = {line["row"]: line for line in found["ablation"]["rows"]}
+    assert {lines[name]["against"] for name in VARIANTS} == {"cell"}
+    return {name: lines[name]["metrics"][metric] for name in VARIANTS}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_lies_around_a_cell_tells_of_its_place(cohort, task):
+    found = differences(cohort, task)
+    for name in ("niche", "full"):
+        assert (found[name]["unit"], found[name]["n"]) == ("donor", 5)
+        assert found[name]["is_better"] is True, (task, name, found)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_genes_of_other_cells_tell_nothing_more(cohort, task):
+    found = differences(cohort, task)["shuffled"]
+    assert found["is_better"] is not True, (task, found)
