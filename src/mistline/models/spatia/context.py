@@ -238,6 +238,9 @@ class Surroundings(nn.Module):
 class FinalFusion(nn.Module):
     """The cell reads itself and what is around it: z = LN(z^c + MHA + FFN).
 
+    What is read starts as it is, rotated: two usual layers one after the other would leave a third of it, and z would
+    tell the cell alone for as long as these learn.
+
     Args:
         width: D.
         heads: of the attention.
@@ -250,6 +253,8 @@ class FinalFusion(nn.Module):
         self.level = nn.Parameter(torch.randn(1 + levels, width) * 0.02)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
         self.attention = Attention(width, heads)
+        for layer in (self.attention.value, self.attention.out):
+            nn.init.orthogonal_(layer.weight)
         self.feed = feed_forward(width, 2 * width)
         self.drop = nn.Dropout(dropout)
 

@@ -157,6 +157,14 @@ def test_a_dropped_level_is_not_read():
     assert not torch.allclose(z[1], final(cell, [niche, tissue])[1])
 
 
+def test_z_holds_what_lies_around_from_the_start():
+    final = FinalFusion(64, 4, 2, 0.0)
+    cell, niche, tissue, other = (torch.randn(200, 64) for _ in range(4))
+    with torch.no_grad():
+        moved = final(cell, [niche, tissue]) - final(cell, [other, tissue])
+    assert 0.3 < float(moved.pow(2).mean().sqrt()) < 1.0  # of a z whose numbers have variance 1
+
+
 def test_every_weight_gets_a_gradient():
     model, layout = _surroundings(), _layout()
     own, whole, tissue = _both(model, torch.randn(40, D), layout, torch.randn(7, 9, DI))
