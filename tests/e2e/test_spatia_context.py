@@ -19,7 +19,7 @@ from tests.e2e.in_process import configure, run_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-N_SLIDES, N_CELLS, SEED = 11, 1500, 0
+N_SLIDES, N_CELLS = 10, 1500
 VARIANTS = ("niche", "full", "shuffled")
 STEPS = {"steps": ["pca", "cell"], "variants": list(VARIANTS)}
 PRESETS = {
@@ -29,7 +29,7 @@ PRESETS = {
     "shuffled": {"preset": "shuffled_pairs"},
 }
 TASKS = {
-    "composition": ("around_cell", {"label": "cell_type"}, "kl"),
+    "composition": ("around_cell", {"label": "cell_type", "max_cells": 3000}, "kl"),
     "domains": ("dataset_split", {"label": "domain"}, "accuracy"),
 }
 
@@ -38,7 +38,7 @@ TASKS = {
 def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
     """Trained, embedded and judged."""
     folder = tmp_path_factory.mktemp("context") / "cohort"
-    slides = plan_cohort(N_SLIDES, N_CELLS, SEED, ["1.3"], n_planes=1, transcripts=False, domain_genes=False)
+    slides = plan_cohort(N_SLIDES, N_CELLS, 0, ["1.3"], n_planes=1, transcripts=False, domain_genes=False)
     write_cohort(folder, slides, threads=1)
     spatia = {"size": "tiny", "steps": 150}
     models = {name: {"model": "spatia", "params": {**spatia, **params}} for name, params in PRESETS.items()}
@@ -46,7 +46,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
         task: {"protocols": [protocol], "params": params, "models": ["pca", *models], "ablation": STEPS}
         for task, (protocol, params, _) in TASKS.items()
     }
-    split = {"val_share": 0.1, "test_share": 0.5}
+    split = {"val_share": 0.1, "test_share": 0.55}
     configure(folder, splits=split, models={"pca": {"model": "pca"}, **models}, tasks=tasks)
     run_here(folder, snakemake, "embeddings", "evaluation")
     return folder
@@ -71,5 +71,6 @@ def test_what_lies_around_a_cell_tells_of_its_place(cohort, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_genes_of_other_cells_tell_nothing_more(cohort, task):
+    """Worse than cells alone: their own genes are gone, and what neighbours' images tell does not make up for that."""
     found = differences(cohort, task)["shuffled"]
-    assert found["is_better"] is not True, (task, found)
+    assert (found["unit"], found["n"], found["is_better"]) == ("donor", 5, False), (task, found)
