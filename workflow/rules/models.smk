@@ -19,6 +19,8 @@ rule train:
         model=one_of(TRAINED),
     conda:
         "../../envs/environment.yaml"
+    # Everything waits for the longest training: none starts behind jobs that nothing waits for.
+    priority: 1
     threads: 8
     resources:
         gpu=1,

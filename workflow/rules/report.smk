@@ -66,6 +66,7 @@ rule report:
         "results/benchmarks/report.tsv"
     conda:
         "../../envs/environment.yaml"
+    threads: 2
     resources:
         mem_mb=memory("report"),
         runtime=60,
@@ -91,4 +92,4 @@ rule report:
         " --slides-json {params.slides:q} {params.scores} {params.answers} {params.tests} {params.courses}"
         " {params.course_names} {params.shown} {params.predictions} --page {output.page}"
         " --tables {output.tables} --figures {output.figures} --params {params.section:q}"
-        " --scales {params.scales:q} --seed {params.seed} &> {log}"
+        " --scales {params.scales:q} --seed {params.seed} --threads {threads} &> {log}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +104,7 @@ class _Context:
         self.tables.append(table)
 
 
-def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
+def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: int = 1) -> str:
     """Write figures and tables; return the page.
 
     Args:
@@ -108,20 +112,22 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int) -> str:
         tables: folder of the CSV files.
         figures: folder of the PNG and SVG files.
         seed: the run's seed.
+        threads: with more than one, other processes draw the slides; the page is the same.
     """
     n_pictures = len(gathered.slides) * (_MAPS_A_SLIDE + len(gathered.scales))
     n_pictures += histology.PICTURES * sum(slide.he is not None for slide in gathered.slides)
     budget = int(BUDGET_BYTES * _TISSUE_SHARE / n_pictures)
     album = Album(figures, min(_LARGEST_PICTURE, budget), seed)
-    views = [_view(gathered, slide, album) for slide in progress(gathered.slides, "draw")]
     context = _Context()
-    _overview(context, gathered)
-    _dataset(context, gathered)
+    with _drawn(gathered, album, threads) as drawn:
+        _overview(context, gathered)
+        _dataset(context, gathered)
+        _tasks(context, gathered, album)
+        _provenance(context, gathered)
+        views = [wait() for wait in progress(drawn, "draw")]
     _slides(context, gathered, views, album)
     if gathered.quality is not None:
         _metacells(context, gathered.quality, views, album)
-    _tasks(context, gathered, album)
-    _provenance(context, gathered)
     for table in context.tables:
         write_csv(table, tables)
     return render(
@@ -150,10 +156,23 @@ def check_size(text: str, budget: int = BUDGET_BYTES) -> int:
     return size
 
 
-def _view(gathered: Gathered, slide: SlideSource, album: Album) -> SlideView:
+@contextmanager
+def _drawn(gathered: Gathered, album: Album, threads: int) -> Iterator[Sequence[Callable[[], SlideView]]]:
+    """Yield what returns each slide's view; matplotlib draws in one thread only, so others are processes."""
+    draw = _way(gathered, album)
+    if threads <= 1:
+        yield [partial(draw, slide) for slide in gathered.slides]
+        return
+    with ProcessPoolExecutor(threads - 1, mp_context=get_context("spawn")) as pool:
+        yield [pool.submit(draw, slide).result for slide in gathered.slides]
+
+
+def _way(gathered: Gathered, album: Album) -> Callable[[SlideSource], SlideView]:
+    """Return what draws a slide; it can be sent to another process."""
     if gathered.quality is None:
-        return spots.view_spots(slide, album)
-    return view_slide(slide, gathered.scales, min(gathered.quality["levels"]), gathered.settings, album)
+        return partial(spots.view_spots, album=album)
+    level = min(gathered.quality["levels"])
+    return partial(view_slide, scales=gathered.scales, level=level, settings=gathered.settings, album=album)
 
 
 def render(omit: frozenset[str] = frozenset(), **values: Any) -> str:

@@ -55,6 +55,7 @@ def run(
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="processes that draw; they do not change the page")] = 1,
 ) -> None:
     """Write the page, the tables and the figures."""
     settings = load_section(Report, params, "report")
@@ -92,7 +93,7 @@ def run(
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
         tables_part.mkdir()
         figures_part.mkdir()
-        text = build(gathered, tables_part, figures_part, seed)
+        text = build(gathered, tables_part, figures_part, seed, threads)
         size = check_size(text)
     write_text(page, text)
     logger.info("%s: %.1f MB", page, size / 1e6)
