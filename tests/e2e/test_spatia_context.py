@@ -2,7 +2,7 @@
 
 Slides of domains wider than a niche, in which nothing of a cell but its type depends on the domain: what a cell does
 not tell by itself, its neighbours do. Five donors are tested, none of which any model or probe was trained on, and
-everything is paired donor by donor.
+everything is paired donor by donor. Some nine CPU minutes: four models of 150 steps are trained.
 """
 
 from __future__ import annotations
