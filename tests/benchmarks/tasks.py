@@ -59,7 +59,7 @@ def _memory(name: str, peaks: Sequence[float]) -> Iterator[Gate]:
     shown = ", ".join(f"{n:,} cells {peak:.0f}" for n, peak in zip(_SIZES, peaks, strict=True))
     yield Gate(f"memory, {name}", "MiB", growth, limit=_LIMIT_MIB, note=f"100,000 cells more; peak in MiB: {shown}")
     first, second = peaks[1] - peaks[0], peaks[2] - peaks[1]
-    if min(first, second) > 50:  # peaks of less differ by which of the stages' steps was the highest
+    if min(first, second) > 5:  # less is the noise of the interpreter
         yield Gate(f"growth, {name}", "x", second / first, limit=_LINEAR, note="2 where linear, 4 where N x N")
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from mistline.core.errors import InputError
-from mistline.models.fusion.preprocess import choose_genes, fit_scaler, log_rows, moments
+from mistline.models.fusion.preprocess import choose_genes, fit_scaler, log_rows, moments, select
 
 
 def _counts(n=60, n_genes=30, seed=0):
@@ -21,11 +23,19 @@ def test_values_are_brought_to_one_depth_unless_they_are():
     np.testing.assert_array_equal(log_rows(counts, "log", 1e4).toarray(), plain)
 
 
-def test_the_input_is_left_as_it_is():
+@pytest.mark.parametrize("n_genes", [10, 30])
+def test_the_input_is_left_as_it_is_by_all_that_reads_its_places(n_genes):
     counts = _counts()
-    before = counts.toarray()
-    log_rows(counts, "counts", 1e4)
-    np.testing.assert_array_equal(counts.toarray(), before)
+    for start, end in pairwise(counts.indptr):  # unsorted: to sort what is shared would mix the counts up
+        counts.indices[start:end] = counts.indices[start:end][::-1].copy()
+        counts.data[start:end] = counts.data[start:end][::-1].copy()
+    counts.has_sorted_indices = False
+    before = [values.copy() for values in (counts.data, counts.indices, counts.indptr)]
+    logged = log_rows(counts, "counts", 1e4)
+    chosen = select(logged, choose_genes(logged, n_genes, 3))
+    fit_scaler([chosen[:40]], 10.0).dense(chosen[40:], np.zeros(20, dtype=np.int64))
+    for values, kept in zip((counts.data, counts.indices, counts.indptr), before, strict=True):
+        np.testing.assert_array_equal(values, kept)
 
 
 def test_moments_count_zeros():
