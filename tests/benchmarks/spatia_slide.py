@@ -37,6 +37,7 @@ class Slide:
         self.n_cells = n_cells
         self.genes = self.symbols = self.common_genes = tuple(f"G{number:05d}" for number in range(_PANEL))
         self.panels = {"s": np.ones(_PANEL, dtype=bool)}
+        self.slides = ("s",)
         self._images: dict[int, torch.Tensor] = {}
         self._counts = cells_of(_POOL, _PANEL, _SHARE)
         self._length = torch.bincount(self._counts.row, minlength=_POOL)

@@ -34,6 +34,7 @@ class MemorySource:
         self.symbols = tuple(f"GENE{i}" for i in range(n_genes))
         self.common_genes = self.genes[:-2]  # the last two are missing on some slide
         self.panels = {"s": np.arange(n_genes) < n_genes - 2}
+        self.slides = ("s",)
         rate = 1 + 15 * (np.arange(n_genes) % N_TYPES == np.arange(N_TYPES)[:, None])
         self.counts = rng.poisson(rate[self.kind]).astype(np.int32)
         self.side_um = 5 + 3 * self.kind + rng.uniform(0, 1, n)

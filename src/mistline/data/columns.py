@@ -26,12 +26,14 @@ class Columns:
         tables: as given.
         ends: [slides] one past the last record of each slide.
         rows: as given; they are keys of the shards.
+        slides: names of those with a record.
     """
 
     def __init__(self, tables: Sequence[SlideTable], rows: Sequence[NDArray[np.int32]]) -> None:
         self.tables = tables
         self.rows = rows
         self.ends = np.cumsum([len(rows) for rows in self.rows], dtype=np.int64)
+        self.slides = tuple(table.slide for table, own in zip(tables, rows, strict=True) if len(own))
         self._labels = sorted({name for table in tables for name in table.labels})
 
     def __len__(self) -> int:

@@ -89,6 +89,7 @@ class MistDataset(Dataset[Sample]):
         view: what of it is read.
         genes: the vocabulary.
         channels: of the images, by name.
+        slides: names of those with a record here.
     """
 
     def __init__(self, manifest: Manifest, view: View) -> None:
@@ -100,6 +101,7 @@ class MistDataset(Dataset[Sample]):
         self.genes: GeneTable = read_genes(manifest.locate(manifest.content["genes"]["path"]), names)
         copies = {} if view.scratch is None else stage(view.folders(manifest), view.scratch)
         self._reader = ScaleReader(manifest, view, self.genes, copies)
+        self.slides = self._reader.columns.slides
         self._around = {
             around.scale: Around(self._reader.columns, ScaleReader(manifest, around, self.genes, copies, complete=True))
             for around in view.context

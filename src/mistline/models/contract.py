@@ -157,6 +157,9 @@ class Source(Protocol):
     panels: Mapping[str, NDArray[np.bool_]]
     """Slide -> bool [G], the genes it measured; of all slides of the dataset."""
 
+    slides: tuple[str, ...]
+    """Names of the slides that this part has cells of."""
+
     channels: tuple[str, ...]
     """The image's channels, by name; none where the slides are tables."""
 

@@ -44,6 +44,7 @@ class DatasetSource:
         symbols: see `Source`.
         common_genes: see `Source`.
         panels: see `Source`.
+        slides: see `Source`.
         channels: see `Source`.
         values: see `Source`.
     """
@@ -69,6 +70,7 @@ class DatasetSource:
         self.symbols = cells.genes.symbols
         self.common_genes = tuple(compress(self.genes, cells.genes.common().tolist()))
         self.panels = cells.genes.measured
+        self.slides = cells.slides
         self.channels = cells.channels
 
     def count(self, scale: str = "cell") -> int:

@@ -62,6 +62,7 @@ class TableSource:
         symbols: see `Source`.
         common_genes: see `Source`.
         panels: see `Source`.
+        slides: see `Source`.
         channels: red, green and blue where every slide has an image, else none.
         values: see `Source`.
     """
@@ -81,6 +82,7 @@ class TableSource:
         self.symbols = table.symbols
         self.common_genes = tuple(compress(self.genes, table.common().tolist()))
         self.panels = table.measured
+        self.slides = tuple(item.name for item in self._slides if len(item.rows))
         self.channels: tuple[str, ...] = CHANNELS if all(item.images for item in self._slides) else ()
         self.values: Literal["counts", "normalised", "log"] = sealed.content["values"]
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,9 +16,9 @@ from safetensors.torch import save_file
 
 from mistline.core.hashing import hash_file
 from mistline.store.manifest import read_manifest
-from tests.e2e.faults.conftest import NAME
+from tests.e2e.faults.conftest import NAME, Row
 from tests.e2e.faults.runner import Ended, Runner, litter
-from tests.unit.data.conftest import build
+from tests.unit.data.conftest import Slide, build, gene_names, run_assign, run_fit, run_seal, run_splits, write_slide
 
 TINY = {"size": "tiny", "steps": 1, "warmup_steps": 0, "train_batch": 32, "val_batches": 1}
 Told = Callable[[str, Ended], str]
@@ -120,6 +121,72 @@ def test_a_scale_that_the_dataset_lacks(refused: Callable[..., str]) -> None:
     assert said == "open_dataset: context: unknown 'field'; choose from cell, niche, region."
 
 
+@pytest.fixture(scope="module")
+def two_panels(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A dataset of four donors, and its one tested slide: that shares 15 of its 35 genes with the training slides."""
+    root = tmp_path_factory.mktemp("panels") / "results"
+    slides = [Slide(f"s{number}", f"d{number}", n=80) for number in range(4)]
+    for slide in slides:
+        write_slide(root, slide)
+    donors = run_splits(root, slides, {"scheme": "donor", "val_share": 0.1, "test_share": 0.1})["donors"]
+    tested = next(slide for slide in slides if donors[slide.donor] == "test")
+    tested.genes = gene_names(35, 15)
+    write_slide(root, tested)
+    run_fit(root, slides)
+    for slide in slides:
+        run_assign(root, slide)
+    run_seal(root, slides)
+    return root / "dataset/manifest.json", tested.name
+
+
+def embedding(manifest: Path, model: Path, slide: str, out: Path) -> list[str | Path]:
+    """Return the embedding of a slide into that folder."""
+    given = ["embed", "--dataset", manifest, "--model-config", model / "config.json", "--slide", slide]
+    return [*given, "--embedding", out / "a.parquet", "--h5ad", out / "a.h5ad"]
+
+
+def test_a_slide_with_too_few_known_genes(
+    two_panels: tuple[Path, str], runner: Runner, tmp_path: Path, told: Told
+) -> None:
+    manifest, slide = two_panels
+    ended = runner(*words(manifest, tmp_path / "model"), cwd=tmp_path)
+    said = told("a slide of whose genes training knows fewer than half", ended)
+    assert ended.code == 3, ended.output
+    assert said.startswith(f"slide {slide}: the model knows 15 of its 35 genes, fewer than 50%; ")
+    assert not [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+
+
+def test_unknown_genes_are_counted_and_left_out(
+    two_panels: tuple[Path, str], runner: Runner, tmp_path: Path, row: Row
+) -> None:
+    manifest, slide = two_panels
+    says = f"slide {slide}: the model knows 15 of its 35 genes; the other 20 are left out"
+    for command in (
+        words(manifest, tmp_path / "model", min_overlap=0.3),
+        embedding(manifest, tmp_path / "model", slide, tmp_path),
+    ):
+        ended = runner(*command, cwd=tmp_path)
+        assert ended.code == 0, ended.output
+        assert says in ended.output
+    card = (tmp_path / "model/card.md").read_text()
+    assert f"genes left out in embedding: 20 of slide {slide}, which no training slide measured" in card
+    row("bad input", "unknown genes, above the floor", 0, f"works: the log says: {says}; the card counts them too")
+
+
+def test_cells_without_an_image(manifest: Path, runner: Runner, tmp_path: Path, row: Row) -> None:
+    slide = next(iter(read_manifest(manifest).slides))
+    for command in (
+        words(manifest, tmp_path / "model", embed_from="genes"),
+        embedding(manifest, tmp_path / "model", slide, tmp_path),
+    ):
+        ended = runner(*command, cwd=tmp_path)
+        assert ended.code == 0, ended.output
+    found = anndata.read_h5ad(tmp_path / "a.h5ad")
+    assert np.isfinite(found.X).all()
+    assert np.ptp(found.X, axis=0).max() > 0
+    row("bad input", "no cell has an image (embed_from: genes)", 0, "works: learned tokens stand for the images")
+
+
 def edited(path: Path, change: Callable[[dict], None]) -> None:
     values = json.loads(path.read_text())
     change(values)
@@ -174,11 +241,7 @@ def test_a_trained_model_that_does_not_fit(
     shutil.copytree(trained, model)
     change(model)
     out, slide = tmp_path / "embedded", next(iter(read_manifest(manifest).slides))
-    ended = runner(
-        *("embed", "--dataset", manifest, "--model-config", model / "config.json", "--slide", slide),
-        *("--embedding", out / "a.parquet", "--h5ad", out / "a.h5ad"),
-        cwd=tmp_path,
-    )
+    ended = runner(*embedding(manifest, model, slide, out), cwd=tmp_path)
     assert ended.code == 3, ended.output
     assert says in told(what, ended)
     assert not out.exists() or not list(out.rglob("*.parquet"))

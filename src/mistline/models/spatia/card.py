@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mistline.models.spatia.params import Params
 
 
-def told(params: Params, n_genes: int, channels: Sequence[str]) -> dict[str, str]:
+def told(params: Params, n_genes: int, channels: Sequence[str], unknown: Mapping[str, int]) -> dict[str, str]:
     """Return rows of the card: name -> sentence.
 
     Args:
         params: settings.
         n_genes: of the vocabulary; 0 where genes are not read.
         channels: of the images; empty where images are not read.
+        unknown: slide -> how many of its genes the model does not know; without those of which it knows all.
     """
     reads = {"genes": f"raw counts of up to {n_genes:,} genes", "image": f"images of {_listed(channels)}"}
     used = [reads[name] for name in params.modalities]
@@ -28,6 +29,9 @@ def told(params: Params, n_genes: int, channels: Sequence[str]) -> dict[str, str
         rows["context"] = f"scales {_listed(_scales(params))}; the cell itself is left out of it, but not of images"
     if "genes" in params.modalities:
         rows["gene vectors"] = params.gene_vectors or "learned here"
+    if params.embeds("genes"):
+        found = _listed([f"{n:,} of slide {slide}" for slide, n in unknown.items()])
+        rows["genes left out in embedding"] = f"{found}, which no training slide measured" if unknown else "none"
     if "image" in params.modalities:
         origin = f"{params.image_weights}, sha256 {params.image_weights_sha256}" if params.image_weights else ""
         rows["image encoder starts from"] = origin or "random weights"

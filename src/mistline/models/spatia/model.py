@@ -50,6 +50,7 @@ class Model:
         self.classes = given.classes
         self.net = Network(params, given)
         self._panel: dict[str, int] = {}
+        self._unknown: dict[str, int] = {}
 
     @classmethod
     def create(cls, params: Params, source: Source, context: Context) -> Model:
@@ -82,6 +83,7 @@ class Model:
             path, sha256 = Path(params.image_weights), str(params.image_weights_sha256)
             pretrained.load(path, sha256, model.net.image, model.net.losses.decoder)
         model._set_panels(source)
+        model._set_known(source, vectors)
         model._start(source, derive(context.seed, "spatia", "start"))
         return model
 
@@ -119,7 +121,7 @@ class Model:
 
     def describe(self) -> dict[str, str]:
         """Return what the model card says of it."""
-        return card.told(self.params, len(self.genes), self.channels)
+        return card.told(self.params, len(self.genes), self.channels, self._unknown)
 
     def recipe(self, train: Source) -> Recipe:
         """Return how it is trained on these records."""
@@ -167,7 +169,7 @@ class Model:
         Raises:
             InputError: the slide's channels are others, or the model knows too few of its genes.
         """
-        place = self._place(slide.genes) if self.params.embeds("genes") else None
+        place = self._place(slide) if self.params.embeds("genes") else None
         if self.params.embeds("image") and tuple(slide.channels) != self.channels:
             what = f"its channels are {', '.join(slide.channels) or 'none'}, the model's {', '.join(self.channels)}"
             raise InputError("the slide", what, "embed slides of the channels the model was trained on")
@@ -208,19 +210,44 @@ class Model:
     def _panels_of(self, batch: Batch) -> Tensor:
         return torch.tensor([self._panel.get(slide, 0) for slide in batch.slide], dtype=torch.int64)
 
-    def _place(self, genes: tuple[str, ...]) -> Tensor | None:
-        """Return int64 [G] of a slide's genes in the vocabulary, -1 for none; None where they are the same."""
-        if tuple(genes) == self.genes:
-            return None
+    def _set_known(self, source: Source, vectors: Tensor | None) -> None:
+        """Learn which genes have a vector that says something: a training slide measured them, or it was given.
+
+        Raises:
+            InputError: a slide of the dataset has too few of them; embedding it would be refused after training.
+        """
+        if not self.genes:
+            return
+        known = np.zeros(len(self.genes), dtype=bool)
+        for slide in source.slides:
+            known |= source.panels[slide]
+        if vectors is not None:
+            known |= (vectors != 0).any(1).numpy()
+        self.net.known.copy_(torch.from_numpy(known))
+        for slide, panel in source.panels.items() if self.params.embeds("genes") else ():
+            n_unknown = self._count_unknown(slide, known[panel])
+            if n_unknown:
+                self._unknown[slide] = n_unknown
+
+    def _count_unknown(self, slide: str, known: NDArray[np.bool_]) -> int:
+        """Return how many of a slide's genes the model does not know, and say so; `known` is [genes of its panel]."""
+        n, n_known = len(known), int(known.sum())
+        told = f"the model knows {n_known} of its {n} genes"
+        if n_known < self.params.min_overlap * n:
+            remedy = "train on slides with these genes, leave this one out, or lower min_overlap"
+            raise InputError(f"slide {slide}", f"{told}, fewer than {self.params.min_overlap:.0%}", remedy)
+        if n_known < n:
+            logger.warning("slide %s: %s; the other %d are left out", slide, told, n - n_known)
+        return n - n_known
+
+    def _place(self, slide: Source) -> Tensor | None:
+        """Return int64 [G] of a slide's genes in the vocabulary, -1 for unknown ones; None where they are the same."""
         number = {gene: place for place, gene in enumerate(self.genes)}
-        place = torch.tensor([number.get(gene, -1) for gene in genes], dtype=torch.int64)
-        known = int((place >= 0).sum())
-        told = f"the model knows {known} of its {len(genes)} genes"
-        if known < self.params.min_overlap * len(genes):
-            remedy = "train on data with these genes, or lower min_overlap"
-            raise InputError("the slide", f"{told}, fewer than {self.params.min_overlap:.0%}", remedy)
-        logger.info("%s; the others are left out", told)
-        return place
+        place = torch.tensor([number.get(gene, -1) for gene in slide.genes], dtype=torch.int64)
+        place[~self.net.known.cpu()[place] | (place < 0)] = -1
+        for name in slide.slides:
+            self._count_unknown(name, (place >= 0).numpy()[slide.panels[name]])
+        return None if torch.equal(place, torch.arange(len(self.genes))) else place
 
 
 def _about(params: Params, genes: tuple[str, ...]) -> dict[str, Any]:

@@ -66,10 +66,17 @@ class Cells:
 class Network(nn.Module):
     """Encoders, fusion, niche, tissue, and the decoders they are trained with.
 
+    `known`, bool [G], is kept with the weights: the genes whose vectors say something; embedding leaves out the others.
+
     Args:
         params: settings.
         given: what it is made for.
     """
+
+    known: Tensor
+    measured: Tensor
+    panel_genes: Tensor
+    panel_size: Tensor
 
     def __init__(self, params: Params, given: Given) -> None:
         super().__init__()
@@ -102,6 +109,7 @@ class Network(nn.Module):
         self.losses = Losses(params, given.channels)
         self.classes = ClassHeads(params.width, given.classes)
         self.set_panels(torch.ones(1, given.genes, dtype=torch.bool))
+        self.register_buffer("known", torch.ones(given.genes, dtype=torch.bool))
 
     def set_panels(self, measured: Tensor) -> None:
         """Tell which genes each panel measured; only training asks.

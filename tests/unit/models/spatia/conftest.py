@@ -36,6 +36,7 @@ class SpatialSource:
         self.genes = tuple(f"g{i:03d}" for i in range(n_genes))
         self.common_genes = self.genes
         self.panels = {"s": np.ones(n_genes, dtype=bool)}
+        self.slides = ("s",)
         if kinds == n:
             self.kind = np.arange(n)
             self.counts = 12 * (rng.random((n, n_genes)) < 0.4).astype(np.int64)

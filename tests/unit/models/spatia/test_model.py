@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -184,16 +186,62 @@ def test_shuffled_pairs_have_the_genes_of_other_cells(source, tmp_path):
     assert (np.abs(one["z_gene"] - other["z_gene"]).max(1) > 1e-3).mean() > 0.9
 
 
-def test_slide_with_unknown_genes_is_mapped_or_refused(source, tmp_path):
+def test_slide_with_unknown_genes_is_mapped_or_refused(source, tmp_path, caplog):
     cells = source(40)
     model = _trained(cells, tmp_path)
     found = _embedded(model, cells, tmp_path)
     turned = source(40)
     turned.genes, turned.counts = (*turned.genes[::-1], "new"), np.pad(turned.counts[:, ::-1], ((0, 0), (0, 1)))
-    np.testing.assert_allclose(_embedded(model, turned, tmp_path)["z"], found["z"], atol=2e-5)
+    turned.panels = {"s": np.ones(21, dtype=bool)}
+    with caplog.at_level(logging.INFO, "mistline.models"):
+        np.testing.assert_allclose(_embedded(model, turned, tmp_path)["z"], found["z"], atol=2e-5)
+    assert "slide s: the model knows 20 of its 21 genes; the other 1 are left out" in caplog.text
     turned.genes = tuple(f"other{i}" for i in range(21))
-    with pytest.raises(InputError, match="knows 0 of its 21 genes"):
+    with pytest.raises(InputError, match="slide s: the model knows 0 of its 21 genes, fewer than 50%"):
         _embedded(model, turned, tmp_path)
+
+
+def _unseen(source, first: int):
+    """Return a training part, and a slide of the same dataset that measured genes from `first` on."""
+    seen, other = source(40), source(40)
+    seen.panels = {"s": np.arange(20) < 15, "t": np.arange(20) >= first}
+    seen.counts[:, 15:] = 0
+    other.panels, other.slide, other.slides = seen.panels, "t", ("t",)
+    other.counts[:, :first] = 0
+    return seen, other
+
+
+def test_genes_of_no_training_slide_are_left_out_and_counted(source, tmp_path, caplog):
+    seen, other = _unseen(source, first=5)
+    with caplog.at_level(logging.INFO, "mistline.models"):
+        model = Model.create(_params(), seen, _context(tmp_path))
+    told = "slide t: the model knows 10 of its 15 genes; the other 5 are left out"
+    assert told in caplog.text
+    assert model.describe()["genes left out in embedding"] == "5 of slide t, which no training slide measured"
+    caplog.clear()
+    model = Model.restore(model.params, model.arrays(), model.genes)
+    with caplog.at_level(logging.INFO, "mistline.models"):
+        found = _embedded(model, other, tmp_path)
+    assert told in caplog.text
+    other.counts[:, 15:] += 7
+    _same(found, _embedded(model, other, tmp_path))
+
+
+def test_a_slide_of_other_genes_is_refused_before_training(source, tmp_path):
+    seen, _ = _unseen(source, first=11)
+    with pytest.raises(InputError, match="slide t: the model knows 4 of its 9 genes, fewer than 50%"):
+        Model.create(_params(), seen, _context(tmp_path))
+    Model.create(_params(min_overlap=0.4), seen, _context(tmp_path))
+    Model.create(_params(embed_from="image"), seen, _context(tmp_path))
+
+
+def test_a_gene_with_a_given_vector_is_known(source, tmp_path):
+    seen, _ = _unseen(source, first=5)
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(18, 32)), columns=[f"v{i}" for i in range(32)])
+    table.insert(0, "gene_id", seen.genes[:18])
+    table.to_parquet(tmp_path / "vectors.parquet")
+    model = Model.create(_params(gene_vectors=str(tmp_path / "vectors.parquet")), seen, _context(tmp_path))
+    assert model.describe()["genes left out in embedding"] == "2 of slide t, which no training slide measured"
 
 
 def test_other_channels_are_refused(source, tmp_path):
@@ -241,8 +289,6 @@ def test_norms_biases_and_embeddings_do_not_decay(source, tmp_path):
 
 
 def test_given_gene_vectors_are_kept_frozen_and_restored(source, tmp_path):
-    import pandas as pd
-
     cells = source(40)
     table = pd.DataFrame(np.random.default_rng(0).normal(size=(18, 32)), columns=[f"v{i}" for i in range(32)])
     table.insert(0, "gene_id", cells.genes[:18])
