@@ -124,11 +124,13 @@ class Order(Sampler[list[int]]):
         plan = self._plan
         ranks = np.arange(plan.world)
         if not plan.shuffle:
-            return (self._n * (ranks + 1) // plan.world - self._n * ranks // plan.world).tolist()
-        if plan.block == 1:
-            return ((self._n - ranks + plan.world - 1) // plan.world).tolist()
-        lengths = np.diff(self._shuffled_runs(), axis=1)[:, 0]
-        return np.bincount(np.arange(len(lengths)) % plan.world, lengths, plan.world).astype(np.int64).tolist()
+            lengths = self._n * (ranks + 1) // plan.world - self._n * ranks // plan.world
+        elif plan.block == 1:
+            lengths = (self._n - ranks + plan.world - 1) // plan.world
+        else:
+            of_runs = np.diff(self._shuffled_runs(), axis=1)[:, 0]
+            lengths = np.bincount(np.arange(len(of_runs)) % plan.world, of_runs, plan.world)
+        return [int(length) for length in lengths]
 
     def _shuffled_runs(self) -> NDArray[np.int64]:
         """Return [R, 2] first and past-last index of each block, shuffled; those of a stretch are equally long."""
