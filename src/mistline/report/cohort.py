@@ -50,22 +50,23 @@ def slides_table(slides: Sequence[SlideSource]) -> Table:
     )
 
 
-def contents_table(slides: Sequence[SlideSource]) -> Table:
-    """Return one line a slide: what of it is in the dataset."""
-    numbers = ("cells read", "cells kept", "genes", *(f"{name} tiles" for name in slides[0].tiles))
+def contents_table(slides: Sequence[SlideSource], unseen: Mapping[str, int]) -> Table:
+    """Return one line a slide: what of it is in the dataset; `unseen` is what `sources.unseen_genes` found."""
+    numbers = ("cells read", "cells kept", "genes", "unknown genes", *(f"{name} tiles" for name in slides[0].tiles))
     lines = [
         row(
             slide.name, slide.cells["n_read"], slide.cells["n_kept"], slide.bundle["panel"]["n_genes"],
-            *slide.tiles.values(), str(slide.bundle["panel"]["name"] or ""),
+            unseen[slide.name], *slide.tiles.values(), str(slide.bundle["panel"]["name"] or ""),
         )
         for slide in slides
     ]  # fmt: skip
+    notes = {"unknown genes": "that no slide with training cells measured: no model trained here knows them"}
     return Table(
         "contents",
         "What of each slide is in the dataset. Tiles without a cell are not stored.",
-        columns("slide", *numbers, "panel", numeric=numbers),
+        columns("slide", *numbers, "panel", numeric=numbers, notes=notes),
         tuple(lines),
-        total=_total(lines, 1, skip=(3,)),
+        total=_total(lines, 1, skip=(3, 4)),
     )
 
 

@@ -67,6 +67,7 @@ class Gathered:
         settings: the report section.
         version: the dataset's version.
         n_genes: size of the dataset's vocabulary.
+        unseen: slide -> its genes that no slide with training cells measured.
         slides: the slides, in the sheet's order.
         scales: all scales, the cell included.
         splits, quality: contents of splits.json and metacells.json; `quality` is None for a cohort of tables.
@@ -80,6 +81,7 @@ class Gathered:
     settings: Report
     version: str
     n_genes: int
+    unseen: Mapping[str, int]
     slides: Sequence[SlideSource]
     scales: Sequence[Scale]
     splits: Mapping[str, Any]
@@ -248,7 +250,7 @@ def _dataset(context: _Context, gathered: Gathered) -> None:
     else:
         context.table("slides_table", cohort.slides_table(slides))
         context.table("scales_table", cohort.scales_table(slides, gathered.scales))
-    context.table("contents_table", cohort.contents_table(slides))
+    context.table("contents_table", cohort.contents_table(slides, gathered.unseen))
     context.table("donors_table", cohort.donors_table(slides, splits))
     context.table("splits_table", cohort.splits_table(slides, splits))
     context.values |= {"splits_sentence": cohort.splits_sentence(splits), "leak": cohort.leak_notice(splits)}

@@ -113,6 +113,22 @@ def open_slide(
     )
 
 
+def unseen_genes(genes: Path, splits: Mapping[str, Any]) -> dict[str, int]:
+    """Return slide -> how many of its genes no slide with training cells measured.
+
+    Args:
+        genes: the dataset's genes.parquet.
+        splits: contents of splits.json.
+    """
+    found = dict.fromkeys(splits["slides"], 0)
+    trained = {slide for slide, item in splits["slides"].items() if item["counts"]["train"]}
+    if n_rows(genes):  # tables of positions have none
+        for slides in read_columns(genes, ["slides"])["slides"]:
+            for slide in slides if trained.isdisjoint(slides) else ():
+                found[slide] += 1
+    return found
+
+
 def n_rows(path: Path) -> int:
     """Return the number of rows of a parquet file from its footer."""
     return int(_parquet(path).metadata.num_rows)

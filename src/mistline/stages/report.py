@@ -22,7 +22,7 @@ from mistline.report.page import Gathered, build, check_size
 from mistline.report.results import Results, pair_answers
 from mistline.report.scores import read_comparisons
 from mistline.report.significance import read_tests
-from mistline.report.sources import n_rows, open_slide
+from mistline.report.sources import n_rows, open_slide, unseen_genes
 from mistline.store.manifest import read_manifest
 from mistline.workflow.digest import code_digest
 
@@ -68,14 +68,16 @@ def run(
         open_slide(root, dataset / "splits", entry, grids if has_images else [], has_images)
         for entry in progress(_read_entries(slides_json), "read")
     ]
+    divided = read_json(splits_summary)
     origins, sidecars = read_origins([slide.folder for slide in slides], dataset, evaluations)
     gathered = Gathered(
         settings=settings,
         version=sealed.version,
         n_genes=n_rows(dataset / "genes.parquet"),
+        unseen=unseen_genes(dataset / "genes.parquet", divided),
         slides=slides,
         scales=sizes,
-        splits=read_json(splits_summary),
+        splits=divided,
         quality=read_json(metacells_quality) if metacells_quality else None,
         results=Results(
             read_comparisons(evaluations, sealed.version),

@@ -81,3 +81,8 @@ def test_missing_and_damaged_tables_are_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(InputError, match="has no column 'b'"):
         sources.read_columns(tmp_path / "t.parquet", ["b"])
+
+
+def test_genes_of_no_training_slide_are_counted(tree):
+    splits = read_json(tree.root / "dataset/splits.json")
+    assert sources.unseen_genes(tree.root / "dataset/genes.parquet", splits) == {"s1": 0, "s2": 3}

@@ -82,7 +82,9 @@ def write_tree(root: Path, *, n_slides: int = 2, with_scores: bool = True) -> Tr
         write_slide(root, entry, seed=number, side=sides[entry["slide"]])
     write_json(root / "dataset" / "splits.json", splits(entries, sides))
     write_json(root / "dataset" / "metacells.json", quality())
-    write_parquet(root / "dataset" / "genes.parquet", pd.DataFrame({"gene_id": [f"g{i}" for i in range(12)]}))
+    measured = [["s1", "s2"][:n_slides]] * 9 + [["s2"][: n_slides - 1]] * 3
+    genes = pd.DataFrame({"gene_id": [f"g{i}" for i in range(12)], "slides": measured})
+    write_parquet(root / "dataset" / "genes.parquet", genes)
     version = write_manifest(root / "dataset" / "manifest.json", {"slides": ["s1", "s2"]})
     tree = Tree(root, version, entries)
     if with_scores:
