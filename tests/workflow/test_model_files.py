@@ -12,9 +12,11 @@ from tests.conftest import Snakemake
 SHA256 = {"image_weights_sha256": "0" * 64}
 
 
-def dry_run(snakemake: Snakemake, cohort: Path, options: list[str], params: dict[str, object]) -> tuple[int, str]:
+def dry_run(
+    snakemake: Snakemake, cohort: Path, options: list[str], params: dict[str, object], model: str = "spatia"
+) -> tuple[int, str]:
     path = cohort / "config.yaml"
-    models = {"joint": {"model": "spatia", "params": params}}
+    models = {"joint": {"model": model, "params": params}}
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"models": models}))
     run = snakemake("--dry-run", "--quiet", "all", *options, "all")
     assert "Traceback" not in run.stdout + run.stderr
@@ -36,6 +38,14 @@ def test_what_a_dry_run_refuses(
     code, said = dry_run(snakemake, paper_cohort, paper_options, params)
     assert code != 0
     assert sentence in said
+
+
+def test_a_gated_encoder_says_how_its_weights_are_had(
+    snakemake: Snakemake, paper_cohort: Path, paper_options: list[str]
+) -> None:
+    code, said = dry_run(snakemake, paper_cohort, paper_options, {"preset": "uni"}, model="encoder")
+    assert code != 0
+    assert "accept the terms of huggingface.co/MahmoodLab/UNI with your own account" in said
 
 
 def test_files_that_are_there_are_found_from_the_working_directory(

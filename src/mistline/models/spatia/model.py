@@ -255,7 +255,7 @@ def _about(params: Params, genes: tuple[str, ...]) -> dict[str, Any]:
     return {
         "heads": params.heads,
         "image_heads": params.image_heads,
-        "vocabulary": hashlib.sha256("\n".join(genes).encode()).hexdigest(),
+        "vocabulary": hashlib.sha256("\n".join(genes).encode()).hexdigest()[:12],
     }
 
 
