@@ -8,7 +8,7 @@ from typing import Any
 from mistline.core.metrics import direction
 from mistline.report.scores import Comparison, Entry
 from mistline.report.significance import BETTER, UNDECIDED, WORSE, PairedTests
-from mistline.report.tables import Cell, Column, Row, Table
+from mistline.report.tables import Cell, Column, Row, Table, cell
 
 _FIRST = 3
 _ALSO = ("accuracy", "log_loss")  # the figures of the paper's table
@@ -27,14 +27,16 @@ def ablation_table(item: Comparison, tests: PairedTests) -> Table | None:
         return None
     entries = {entry.name: entry for entry in item.entries if not entry.is_control}
     metrics = _shown(item, given["metrics"])
-    heads = [Column("row"), Column("compared with")]
+    heads = [Column("row"), Column("kind"), Column("compared with")]
     for metric in metrics:
         heads += [
             Column(metric, True, parts=("low", "high", "sd_seeds")),
             Column(f"{metric}: difference", True, "row minus the row it is compared with", ("low", "high", "sd_seeds")),
         ]
     lines = [_line(line, entries[line["row"]], metrics) for line in given["rows"] if line["row"] in entries]
-    return Table(f"{item.task}.{item.protocol}.ablation", _caption(item, given["rows"]), tuple(heads), tuple(lines))
+    n_seeds = max((len(entries[line["row"]].seeds) for line in given["rows"] if line["row"] in entries), default=0)
+    caption = _caption(item, given["rows"], metrics, n_seeds)
+    return Table(f"{item.task}.{item.protocol}.ablation", caption, tuple(heads), tuple(lines))
 
 
 def _shown(item: Comparison, asked: Sequence[str]) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ def _shown(item: Comparison, asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _line(line: Mapping[str, Any], entry: Entry, metrics: Sequence[str]) -> Row:
-    cells = [Cell(entry.name, entry.name, note=entry.note)]
+    cells = [Cell(entry.name, entry.name, note=entry.note), cell(line["kind"])]
     cells.append(Cell(line["against"], line["against"]) if line["against"] else Cell("–"))
     for metric in metrics:
         cells += [_value(entry, metric), _difference(line["metrics"].get(metric), metric)]
@@ -63,8 +65,9 @@ def _value(entry: Entry, metric: str) -> Cell:
 def _difference(found: Mapping[str, Any] | None, metric: str) -> Cell:
     if found is None:
         return _BLANK
-    parts = (found["low"], found["high"], found["sd_seeds"])
-    text = f"{found['difference']:+.3f}"
+    scatter = found["sd_seeds"]
+    parts = (found["low"], found["high"], scatter)
+    text = f"{found['difference']:+.3f}" + (f" ± {scatter:.3f}" if scatter is not None else "")
     if found["low"] is None:
         note = f"{found['n']} {found['unit']}s are too few for an interval"
         return Cell(text, found["difference"], parts=parts, note=note)
@@ -84,13 +87,18 @@ def _bounds(low: float | None, high: float | None, sign: str = "") -> str:
     return "" if low is None or high is None else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
-def _caption(item: Comparison, lines: Sequence[Mapping[str, Any]]) -> str:
+def _caption(item: Comparison, lines: Sequence[Mapping[str, Any]], metrics: Sequence[str], n_seeds: int) -> str:
     units = sorted({found["unit"] for line in lines for found in line["metrics"].values()})
     told = f"paired over {' or '.join(f'{unit}s' for unit in units)}" if units else "nothing could be paired"
-    text = (
+    means = f"Means over {n_seeds} seeds ± their standard deviation." if n_seeds > 1 else "One seed."
+    lower = [metric for metric in metrics if direction(metric) < 0]
+    sentences = [
         f"Ablation of {item.task}, protocol {item.protocol}: each row, and its difference to the row it is compared "
-        f"with, {told} [95 % interval]; {BETTER} better, {WORSE} worse, {UNDECIDED} the interval holds 0."
-    )
-    if "cell" in units:
-        text += " Cells of the tested slides say nothing of another donor, and nothing of another training."
-    return text
+        f"with, {told} [95 % interval]; {BETTER} better, {WORSE} worse, {UNDECIDED} the interval holds 0.",
+        means,
+        f"Lower is better: {', '.join(lower)}." if lower else "",
+        "Cells of the tested slides say nothing of another donor, and nothing of another training."
+        if "cell" in units
+        else "",
+    ]
+    return " ".join(filter(None, sentences))

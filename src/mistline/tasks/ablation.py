@@ -60,7 +60,7 @@ class Difference:
 def ablation(
     settings: Ablation, results: Sequence[Mapping[str, Any]], answers: Sequence[pd.DataFrame]
 ) -> list[dict[str, Any]]:
-    """Return a line a row: its name, what it is compared with, and the differences, metric by metric.
+    """Return a line a row: its name, step or variant, what it is compared with, and the differences by metric.
 
     Args:
         settings: rows and their order.
@@ -77,7 +77,9 @@ def ablation(
         if name not in rows or (rival is not None and rival not in rows):
             continue  # a published method that could not be run
         found = {} if rival is None else _differences(name, rival, rows, tables)
-        lines.append({"row": name, "against": rival, "metrics": {key: asdict(value) for key, value in found.items()}})
+        kind = "step" if name in settings.steps else "variant"
+        told = {key: asdict(value) for key, value in found.items()}
+        lines.append({"row": name, "kind": kind, "against": rival, "metrics": told})
     return lines
 
 

@@ -146,21 +146,24 @@ def test_why_nothing_was_tested_is_told():
 def test_an_ablation_shows_what_each_row_adds(random_spot):
     gain = {"unit": "slide", "n": 6, "difference": 0.3, "low": 0.1, "high": 0.5, "p": 0.03, "sd_seeds": 0.02}
     rows = [
-        {"row": "mlp", "against": None, "metrics": {}},
-        {"row": "gcn", "against": "mlp", "metrics": {"ari": gain | {"is_better": True}}},
+        {"row": "mlp", "kind": "step", "against": None, "metrics": {}},
+        {"row": "gcn", "kind": "variant", "against": "mlp", "metrics": {"ari": gain | {"is_better": True}}},
     ]
     tests = PairedTests("slide", {}, {"metrics": ["ari", "log_loss"], "rows": rows})
     table = ablation_table(random_spot, tests)
-    assert [column.title for column in table.columns[2:]] == [
+    assert [column.title for column in table.columns[3:]] == [
         *("ari", "ari: difference"),
         *("log_loss", "log_loss: difference"),
     ]
     first, second = table.rows
-    assert [cell.text for cell in first.cells[:2]] == ["mlp", "–"]
-    assert (second.cells[3].text, second.cells[3].sub, second.cells[3].tag) == ("+0.300", "[+0.100, +0.500]", "▲")
-    assert "paired over 6 slides" in second.cells[3].note
-    assert second.cells[5].text == "–"
+    assert [cell.text for cell in first.cells[:3]] == ["mlp", "step", "–"]
+    assert [cell.text for cell in second.cells[:3]] == ["gcn", "variant", "mlp"]
+    shown = second.cells[4]
+    assert (shown.text, shown.sub, shown.tag) == ("+0.300 ± 0.020", "[+0.100, +0.500]", "▲")
+    assert "paired over 6 slides" in shown.note
+    assert second.cells[6].text == "–"
     assert "paired over slides [95 % interval]" in table.caption
+    assert "Means over 2 seeds ± their standard deviation. Lower is better: log_loss." in table.caption
     assert ablation_table(random_spot, PairedTests("slide", {})) is None
 
 

@@ -50,10 +50,10 @@ def compared(unit: str, models=("plain", "more", "worse")) -> list[dict]:
 
 
 def test_each_row_is_compared_with_the_one_it_differs_from():
-    assert [(line["row"], line["against"]) for line in compared("donor")] == [
-        ("plain", None),
-        ("more", "plain"),
-        ("worse", "more"),
+    assert [(line["row"], line["kind"], line["against"]) for line in compared("donor")] == [
+        ("plain", "step", None),
+        ("more", "step", "plain"),
+        ("worse", "variant", "more"),
     ]
 
 
