@@ -10,9 +10,10 @@ from mistline.report.scores import Comparison, Entry
 from mistline.report.significance import BETTER, UNDECIDED, WORSE, PairedTests
 from mistline.report.tables import Cell, Column, Row, Table, cell
 
-_FIRST = 3
+_FIRST = 2
 _ALSO = ("accuracy", "log_loss")  # the figures of the paper's table
-_BLANK = Cell("–", parts=(None, None, None))
+_OWN = ("low", "high", "sd_seeds")
+_PARTS = (*_OWN, "difference", *(f"difference_{part}" for part in _OWN))
 
 
 def ablation_table(item: Comparison, tests: PairedTests) -> Table | None:
@@ -27,12 +28,12 @@ def ablation_table(item: Comparison, tests: PairedTests) -> Table | None:
         return None
     entries = {entry.name: entry for entry in item.entries if not entry.is_control}
     metrics = _shown(item, given["metrics"])
-    heads = [Column("row"), Column("kind"), Column("compared with")]
-    for metric in metrics:
-        heads += [
-            Column(metric, True, parts=("low", "high", "sd_seeds")),
-            Column(f"{metric}: difference", True, "row minus the row it is compared with", ("low", "high", "sd_seeds")),
-        ]
+    heads = [
+        Column("row"),
+        Column("kind"),
+        Column("compared with"),
+        *(Column(name, True, parts=_PARTS) for name in metrics),
+    ]
     lines = [_line(line, entries[line["row"]], metrics) for line in given["rows"] if line["row"] in entries]
     n_seeds = max((len(entries[line["row"]].seeds) for line in given["rows"] if line["row"] in entries), default=0)
     caption = _caption(item, given["rows"], metrics, n_seeds)
@@ -47,55 +48,47 @@ def _shown(item: Comparison, asked: Sequence[str]) -> tuple[str, ...]:
 
 
 def _line(line: Mapping[str, Any], entry: Entry, metrics: Sequence[str]) -> Row:
-    cells = [Cell(entry.name, entry.name, note=entry.note), cell(line["kind"])]
-    cells.append(Cell(line["against"], line["against"]) if line["against"] else Cell("–"))
-    for metric in metrics:
-        cells += [_value(entry, metric), _difference(line["metrics"].get(metric), metric)]
-    return Row(tuple(cells))
+    rival = line["against"]
+    about = (Cell(entry.name, entry.name, note=entry.note), cell(line["kind"]), cell(rival))
+    return Row((*about, *(_score(entry, metric, line["metrics"].get(metric)) for metric in metrics)))
 
 
-def _value(entry: Entry, metric: str) -> Cell:
+def _score(entry: Entry, metric: str, found: Mapping[str, Any] | None) -> Cell:
+    """Return a row's score, and below it the difference, where there is one."""
     value = entry.values.get(metric)
     if value is None:
-        return _BLANK
-    text = f"{value.value:.3f}" + (f" ± {value.sd:.3f}" if value.sd is not None else "")
-    return Cell(text, value.value, parts=(value.low, value.high, value.sd), sub=_bounds(value.low, value.high))
-
-
-def _difference(found: Mapping[str, Any] | None, metric: str) -> Cell:
+        return Cell("–", parts=(None,) * len(_PARTS))
+    own = (value.low, value.high, value.sd)
+    text = f"{value.value:.3f}{_scatter(value.sd)}"
     if found is None:
-        return _BLANK
-    scatter = found["sd_seeds"]
-    parts = (found["low"], found["high"], scatter)
-    text = f"{found['difference']:+.3f}" + (f" ± {scatter:.3f}" if scatter is not None else "")
-    if found["low"] is None:
-        note = f"{found['n']} {found['unit']}s are too few for an interval"
-        return Cell(text, found["difference"], parts=parts, note=note)
-    sign = {True: BETTER, False: WORSE, None: UNDECIDED if direction(metric) else ""}[found["is_better"]]
-    p = "" if found["p"] is None else f", signed-rank test p = {found['p']:.3f}"
-    return Cell(
-        text,
-        found["difference"],
-        tag=sign,
-        parts=parts,
-        note=f"paired over {found['n']} {found['unit']}s{p}",
-        sub=_bounds(found["low"], found["high"], "+"),
-    )
+        return Cell(text, value.value, parts=(*own, *[None] * 4))
+    low, high, difference, scatter = (found[key] for key in ("low", "high", "difference", "sd_seeds"))
+    shown = f"{difference:+.3f}{_scatter(scatter)}"
+    told = f"paired over {found['n']} {found['unit']}s"
+    sign = ""
+    if low is None:
+        told += ", too few for an interval"
+    else:
+        shown += f"\n[{low:+.3f}, {high:+.3f}]"
+        sign = {True: BETTER, False: WORSE, None: UNDECIDED if direction(metric) else ""}[found["is_better"]]
+        told += "" if found["p"] is None else f", signed-rank test p = {found['p']:.3f}"
+    return Cell(text, value.value, tag=sign, parts=(*own, difference, low, high, scatter), note=told, sub=shown)
 
 
-def _bounds(low: float | None, high: float | None, sign: str = "") -> str:
-    return "" if low is None or high is None else f"[{low:{sign}.3f}, {high:{sign}.3f}]"
+def _scatter(sd: float | None) -> str:
+    return "" if sd is None else f" ± {sd:.3f}"
 
 
 def _caption(item: Comparison, lines: Sequence[Mapping[str, Any]], metrics: Sequence[str], n_seeds: int) -> str:
     units = sorted({found["unit"] for line in lines for found in line["metrics"].values()})
     told = f"paired over {' or '.join(f'{unit}s' for unit in units)}" if units else "nothing could be paired"
-    means = f"Means over {n_seeds} seeds ± their standard deviation." if n_seeds > 1 else "One seed."
+    seeds = f"Means over {n_seeds} seeds ± their standard deviation." if n_seeds > 1 else "One seed."
     lower = [metric for metric in metrics if direction(metric) < 0]
     sentences = [
-        f"Ablation of {item.task}, protocol {item.protocol}: each row, and its difference to the row it is compared "
-        f"with, {told} [95 % interval]; {BETTER} better, {WORSE} worse, {UNDECIDED} the interval holds 0.",
-        means,
+        f"Ablation of {item.task}, protocol {item.protocol}: each row, and below its score the difference to the row "
+        f"it is compared with, {told} [95 % interval]; {BETTER} better, {WORSE} worse, {UNDECIDED} the interval holds "
+        "0.",
+        seeds,
         f"Lower is better: {', '.join(lower)}." if lower else "",
         "Cells of the tested slides say nothing of another donor, and nothing of another training."
         if "cell" in units

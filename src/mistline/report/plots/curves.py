@@ -74,7 +74,8 @@ def curves(palette: Palette, drawn: Sequence[Panel], colours: Mapping[str, str],
     handles = [Line2D([], [], marker="o" if markers else "", ms=4, **styles[name]) for name, _ in names]
     labels = [shorten(f"control: {name}" if control else name, _LONGEST_NAME, placeholder="…")
               for name, control in names]  # fmt: skip
-    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=((width - 0.1) / (width + _LEGEND_INCH), 0.94))
+    place = ((width - 0.1) / (width + _LEGEND_INCH), 0.94)
+    figure.legend(handles, labels, loc="upper left", bbox_to_anchor=place, handlelength=2.8)  # dashes are seen
     return figure
 
 
