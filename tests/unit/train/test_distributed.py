@@ -14,6 +14,7 @@ import pytest
 from mistline.core.errors import ConfigError, InputError, ResourceError
 from mistline.train.distributed import Place, Team, found
 from mistline.train.spawn import spawn
+from tests.unit.conftest import MemorySource
 from tests.unit.train import tiny
 
 
@@ -33,46 +34,59 @@ def test_alone_every_sum_is_one_s_own():
     assert Team().gather("a") == ["a"]
 
 
-def _train(folder, source, settings, place) -> None:
-    tiny.train_in_a_team(folder, source, settings, place)
+SETTINGS = {
+    "even": {"noise": 0.0, "recipe": tiny.recipe(steps=12, patience=5)},
+    "whole": {"recipe": tiny.recipe(steps=12)},
+    "told": {"recipe": tiny.recipe(steps=12)},
+}
 
 
-def test_two_processes_give_the_weights_of_one_with_double_batches(memory_source, tmp_path):
-    source = memory_source(n=128)
-    settings = {"noise": 0.0, "recipe": tiny.recipe(steps=12, patience=5)}
-    spawn(2, partial(_train, tmp_path, source, settings), device="cpu")
+def _train(folder, source, name, place) -> None:
+    tiny.train_in_a_team(folder / name, source, SETTINGS[name], place)
+
+
+def _train_and_stop_one(folder, source, place) -> None:
+    for name in ("even", "whole"):
+        _train(folder, source, name, place)
+    model = tiny.Tiny(**SETTINGS["told"])
+    if place.rank == 1:
+        model.net.at[9] = partial(tiny.end, signal.SIGTERM)
+    for _ in tiny.loop.fit(model, source, source, tiny.context(folder / "told" / "state")):
+        pass
+
+
+@pytest.fixture(scope="module")
+def teams(tmp_path_factory):
+    """Trained by two processes, the last of three until it was told to stop: processes take longest to start."""
+    folder = tmp_path_factory.mktemp("teams")
+    for name in SETTINGS:
+        (folder / name).mkdir()
+    with pytest.raises(ResourceError, match=r"training step 9: stopped by .*, its state is saved"):
+        spawn(2, partial(_train_and_stop_one, folder, MemorySource(n=128)), device="cpu")
+    return folder
+
+
+def test_two_processes_give_the_weights_of_one_with_double_batches(teams, memory_source, tmp_path):
+    settings = dict(SETTINGS["even"])
     settings["recipe"] = replace(settings["recipe"], needs=replace(tiny.NEEDS, batch_size=32))
-    weights, rows = tiny.fitted(source, tmp_path / "one", **settings)
-    parts = [np.load(tmp_path / f"{rank}.npz") for rank in range(2)]
+    weights, rows = tiny.fitted(memory_source(n=128), tmp_path, **settings)
+    parts = [np.load(teams / f"even/{rank}.npz") for rank in range(2)]
     for name, value in weights.items():
         assert np.array_equal(parts[0][name], parts[1][name])
         np.testing.assert_allclose(parts[0][name], value, atol=1e-5)  # sums of float32 in another order
-    told = [ast.literal_eval((tmp_path / f"{rank}.txt").read_text()) for rank in range(2)]
+    told = [ast.literal_eval((teams / f"even/{rank}.txt").read_text()) for rank in range(2)]
     assert told[0] == told[1]
     for row, expected in zip(told[0], rows, strict=True):
         assert row == pytest.approx(expected, rel=1e-4)
 
 
-def _stop_one(folder, source, settings, place) -> None:
-    model = tiny.Tiny(**settings)
-    if place.rank == 1:
-        model.net.at[9] = partial(tiny.end, signal.SIGTERM)
-    for _ in tiny.loop.fit(model, source, source, tiny.context(folder / "state")):
-        pass
-
-
-def test_a_team_told_to_stop_saves_and_goes_on_with_the_same_draws(memory_source, tmp_path):
-    source, settings = memory_source(n=128), {"recipe": tiny.recipe(steps=12)}
-    for name in ("whole", "told"):
-        (tmp_path / name).mkdir()
-    spawn(2, partial(_train, tmp_path / "whole", source, settings), device="cpu")
-    with pytest.raises(ResourceError, match=r"training step 9: stopped by .*, its state is saved"):
-        spawn(2, partial(_stop_one, tmp_path / "told", source, settings), device="cpu")
-    spawn(2, partial(_train, tmp_path / "told", source, settings), device="cpu")
-    whole, told = (np.load(tmp_path / name / "0.npz") for name in ("whole", "told"))
+def test_a_team_told_to_stop_saves_and_goes_on_with_the_same_draws(teams, memory_source):
+    source = memory_source(n=128)
+    spawn(2, partial(_train, teams, source, "told"), device="cpu")
+    whole, told = (np.load(teams / name / "0.npz") for name in ("whole", "told"))
     assert all(np.array_equal(whole[name], told[name]) for name in whole)
     with pytest.raises(ResourceError, match=r"other number of devices \(2, now 1\)"):
-        tiny.fitted(source, tmp_path / "told" / "state", **settings)
+        tiny.fitted(source, teams / "told" / "state", **SETTINGS["told"])
 
 
 def _fail(place: Place) -> None:
