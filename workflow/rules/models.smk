@@ -17,10 +17,10 @@ rule train:
         "results/benchmarks/train/{model}.seed-{seed}.tsv"
     wildcard_constraints:
         model=one_of(TRAINED),
-    conda:
-        "../../envs/environment.yaml"
     # Everything waits for the longest training: none starts behind jobs that nothing waits for.
     priority: 1
+    conda:
+        "../../envs/environment.yaml"
     threads: 8
     resources:
         gpu=1,

@@ -154,7 +154,8 @@ def split_area(tiles: NDArray[np.int64], settings: Splits, seed: int, slide: str
             best = (float(cost), grid)
     if best is None:
         height, width = blocks_shape
-        why = f"its {height} x {width} blocks of {settings.block_tiles} tiles leave no room for test area and gap"
+        side = settings.block_tiles
+        why = f"its {height} x {width} blocks of {side} x {side} tiles leave no room for test area and gap"
         return Area(undivided, why)
     return Area(best[1][tuple(local.T)])
 

@@ -89,8 +89,14 @@ def _chart(courses: Sequence[Course], name: str, what: str, colours: Mapping[str
         folder=album.folder,
         name=f"{name}.training",
         alt=f"course of the training for {what}",
-        caption=f"Training for {what}: thin, each of {len(runs)} trainings (seeds and folds); thick, their mean.",
+        caption=f"Training for {what}: {_whose(len(runs))}.",
     )
+
+
+def _whose(n_trainings: int) -> str:
+    if n_trainings == 1:
+        return "one training"
+    return f"thin, each of {n_trainings} trainings (seeds and folds); thick, their mean"
 
 
 def _rank(metric: str) -> int:

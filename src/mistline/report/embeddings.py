@@ -25,6 +25,7 @@ from mistline.store.embeddings import read_embedding, read_origin
 
 _MOST_CLASSES = len(theme.GROUP_COLOURS)
 _MOST_LABELS = 2
+_SLIDE_COLOURS = theme.GROUP_COLOURS[7:] + theme.GROUP_COLOURS[:7]  # other ones than the labels beside them have
 _WAYS = {
     "pca": "first two principal components ({share:.0%} of the variance)",
     "tsne": "t-SNE of {axes} principal components (distances between groups mean little)",
@@ -163,7 +164,7 @@ def _panels(cells: _Drawn) -> tuple[list[Dots], dict[str, str]]:
         panels.append(Dots(title, np.array([_key(name, len(columns) > 1, title) for name in group], dtype=object)))
     names = sorted(set(cells.slide))
     few = names[:_MOST_CLASSES]
-    colours |= _coloured(few, theme.GROUP_COLOURS[::-1], True, "slide")
+    colours |= _coloured(few, _SLIDE_COLOURS, True, "slide")
     panels.append(Dots("slide", np.array([_key(name, True, "slide") for name in cells.slide], dtype=object)))
     return panels, colours
 

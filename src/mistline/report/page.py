@@ -54,7 +54,7 @@ _MADE = {
     False: "from raw 10x bundles: images projected over z (from what is named under channels below) and scaled to 8 "
     "bit with a recorded window, tables joined by cell id, one record a cell and a tile, meta-cells fitted on training "
     "cells only. Everything made from this dataset carries its version.",
-    True: "from h5ad files and Visium folders: values as given, coordinates in micrometres, joined by id. "
+    True: "from tables of cells or spots: values as given, coordinates in micrometres, joined by id. "
     "Everything made from this dataset carries its version.",
 }
 

@@ -111,7 +111,9 @@ def _map(item: Comparison, slide: SlideSource, own: pd.DataFrame, colours: Mappi
     shown = sorted(own[_TRUTH].unique())
     legend = {name: colour for name, colour in colours.items() if name in shown or name == OTHERS}
     legend |= {name: colour for name, colour in colours.items() if any((panel.group == name).any() for panel in panels)}
+    others = any((panel.group == OTHERS).any() for panel in panels)
     grey = " Grey cells are not scored." if len(own) < len(cells) else ""
+    grey += f" {OTHERS.capitalize()}: classes that no tested cell has, or too many to colour." if others else ""
     return theme.tissue(
         partial(
             dots, xy=cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)[drawn], drawn=panels,
@@ -138,5 +140,5 @@ def _named(answers: pd.Series, truth: pd.Series, colours: Mapping[str, str]) -> 
 def _right(answers: pd.Series, truth: pd.Series) -> str:
     """Return the share that is right; empty for clusters, which have no right or wrong."""
     if answers.isin(truth.unique()).mean() <= 0.5:
-        return " (clusters, coloured by class)"
+        return " (clusters)"
     return f" ({100 * (answers == truth).mean():.0f} % right)"

@@ -17,6 +17,7 @@ LEGEND = (
     f"{BETTER} better than the best control, {WORSE} worse than it, {UNDECIDED} no difference shown (paired "
     f"signed-rank tests, Holm's p below {ALPHA:g})"
 )
+_TESTED = ("donor", "slide", "gene")  # units that are pairs
 _KEYS = ("task", "protocol", "dataset_version", "unit", "metrics")
 
 
@@ -65,8 +66,8 @@ class PairedTests:
         """Say what was tested, or why nothing was."""
         if self.metrics is None:
             return "rows were not tested against each other"
-        if self.unit == "cell":
-            return "rows were not tested against each other: cells of the same slide are no independent pairs"
+        if self.unit not in _TESTED:
+            return f"rows were not tested against each other: {self.unit}s of the same slide are no independent pairs"
         if not self.were_made:
             return f"rows were not tested against each other: that takes five {self.unit}s"
         return f"rows are tested in pairs of {self.unit}s"

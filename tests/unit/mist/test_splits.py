@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_area_and_slides_differ():
 def test_a_slide_of_one_block_is_wholly_training_with_a_reason():
     area = split_area(random_tiles(2, 2, 50), Splits(), 0, "s")
     assert (area.codes == TRAIN).all()
-    assert "1 x 1 blocks of 2 tiles" in area.reason
+    assert "1 x 1 blocks of 2 x 2 tiles" in area.reason
 
 
 def test_a_slide_without_cells_is_recorded():

@@ -55,5 +55,5 @@ def _panel(axes: Axes, palette: Palette, metric: str, bars: Sequence[Bar], colou
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_title(metric)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.margins(x=0.08)
