@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 
-.PHONY: help setup toy test lint unit workflow e2e faults slurm lock peers-lock clean
+.PHONY: help setup toy test lint unit workflow e2e faults truth slurm lock peers-lock clean
 
 help:
 	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
-	@echo "make test   static checks, unit, workflow, end-to-end and cluster tests"
-	@echo "make lint | unit | workflow | e2e | faults | slurm    one part of the tests"
+	@echo "make test   static checks, unit, workflow, end-to-end, truth and cluster tests"
+	@echo "make lint | unit | workflow | e2e | faults | truth | slurm    one part of the tests"
 	@echo "make lock   renew envs/requirements.lock"
 	@echo "make peers-lock    renew envs/peers/*.lock: the environments of published methods"
 
@@ -27,9 +27,10 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-# The last three mostly wait for processes they start: two of them at a time, each printed whole when it ends.
-test: lint unit workflow
-	$(MAKE) --jobs=2 --output-sync=target e2e faults slurm
+# What mostly waits for processes it starts runs beside others, each printed whole when it ends.
+test: setup
+	$(MAKE) --jobs=2 --output-sync=target lint unit
+	$(MAKE) --jobs=3 --output-sync=target e2e slurm faults truth workflow
 
 lint: setup
 	$(BIN)/ruff check src tests
@@ -50,6 +51,10 @@ e2e: setup
 
 faults: setup
 	$(BIN)/pytest tests/e2e/faults
+
+# What models learn of toy tissue whose truth is known.
+truth: setup
+	$(BIN)/pytest tests/truth
 
 # Skips where no SLURM cluster answers.
 slurm: setup

@@ -21,14 +21,14 @@ MODELS = {
 METHODS = ("banksy", "celltypist")
 
 
-def write_cohort(folder: Path) -> Path:
+def write_cohort(folder: Path, *protocols: str) -> Path:
     entry = {"tissue": "brain", "disease": "healthy", "um_per_unit": 1.0}
     rows = write_tables(folder, side=16, n_genes=200)[:2]
     params = {"label": "layer", "bootstrap": 100}
     config = {
         "slides": [{**entry, "slide": row["slide"], "table": row["table"], "donor": row["donor"]} for row in rows],
         "models": MODELS,
-        "tasks": {"domains": {"protocols": ["random_spot", "unsupervised"], "params": params}},
+        "tasks": {"domains": {"protocols": list(protocols), "params": params}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -45,7 +45,7 @@ def test_without_a_registry_the_line_goes_on(
     monkeypatch.setenv("UV_OFFLINE", "1")
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("UV_NO_CONFIG", "1")
-    folder = write_cohort(tmp_path / "kohörte")
+    folder = write_cohort(tmp_path / "kohörte", "random_spot")
     run = snakemake(*options(folder), "evaluation")
     assert run.returncode == 0, run.stdout + run.stderr
     for method in METHODS:
@@ -64,7 +64,7 @@ def test_without_a_registry_the_line_goes_on(
 
 @pytest.mark.slow
 def test_installed_methods_are_judged_on_the_same_cells(tmp_path: Path, snakemake: Snakemake) -> None:
-    folder = write_cohort(tmp_path / "kohörte")
+    folder = write_cohort(tmp_path / "kohörte", "random_spot", "unsupervised")
     made = [f"results/peers/{method}.json" for method in METHODS]
     run = snakemake(*options(folder), *made)
     assert run.returncode == 0, run.stdout + run.stderr

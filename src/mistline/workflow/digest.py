@@ -8,8 +8,10 @@ beside a module belongs to every module of that room.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +28,7 @@ def code_digest(stage: str, *extra: str) -> str:
     digest = hashlib.sha256()
     modules = sorted(reachable(f"mistline.stages.{stage}", *extra))
     for module in modules:
-        digest.update(f"{module}:{_module_digest(module)}\n".encode())
+        digest.update(f"{module}:{_read(module)[1]}\n".encode())
     for template in sorted({path for module in modules for path in _templates(module)}):
         digest.update(template.read_bytes())
     return digest.hexdigest()[:16]
@@ -40,7 +42,7 @@ def reachable(*modules: str) -> set[str]:
         module = waiting.pop()
         if module not in seen and _file(module) is not None:
             seen.add(module)
-            waiting.extend(_imports(module))
+            waiting.extend(_read(module)[0])
     return seen
 
 
@@ -59,33 +61,50 @@ def _templates(module: str) -> tuple[Path, ...]:
 
 
 @cache
-def _tree(module: str) -> ast.Module:
+def _read(module: str) -> tuple[tuple[str, ...], str]:
+    """Return the first-party names that a module imports, and its digest."""
     path = _file(module)
     assert path is not None
-    return ast.parse(path.read_text(encoding="utf-8"))
+    with _uncollected():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names: list[str] = []
+        for node in _statements(tree):
+            names += _imported_names(node)
+            if (
+                isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and ast.get_docstring(node, clean=False) is not None
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+        told = ast.dump(tree, annotate_fields=False)
+    own = tuple(name for name in names if name.split(".")[0] == "mistline")
+    return own, hashlib.sha256(told.encode()).hexdigest()
 
 
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    return tuple(name for name in _imported_names(_tree(module)) if name.split(".")[0] == "mistline")
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the module and every statement in it: imports and docstrings lie in no expression."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for room in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting.extend(getattr(node, room, ()))
 
 
-def _imported_names(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@cache
-def _module_digest(module: str) -> str:
-    tree = _tree(module)
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave garbage be for a while: a tree's many objects would set off collections that take most of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -26,7 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def clear() -> None:
-    for cached in (digest._tree, digest._imports, digest._module_digest, digest._templates):
+    for cached in (digest._read, digest._templates):
         cached.cache_clear()
 
 
