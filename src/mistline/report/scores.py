@@ -114,8 +114,8 @@ class Comparison:
         text = f"{metric}: {_named(best)} {'is' if len(best) == 1 else 'are'} best ({value})"
         if not rivals:
             return f"{text}; no {'model' if best[0].is_control else 'control'} was run."
-        kind = "models" if best[0].is_control else "controls"
-        text += f"; of the {kind} {_named(rivals[:1])} is best ({format_value(rivals[0].values[metric])})"
+        kind = "model" if best[0].is_control else "control"
+        text += f"; the best {kind} is {rivals[0].name} ({format_value(rivals[0].values[metric])})"
         if overlap(best[0].values[metric], rivals[0].values[metric]):
             text += "; their intervals overlap, so this may be chance"
         return text + (". No model beats the controls here." if best[0].is_control else ".")

@@ -27,7 +27,7 @@ def test_a_control_that_wins_is_the_winner(compare):
     assert found.beaten_by_control("ari")
     text = found.verdict("ari")
     assert "the control coordinates is best (0.550 [0.500, 0.600])" in text
-    assert "of the models the model deep is best" in text
+    assert "the best model is deep" in text
     assert text.endswith("No model beats the controls here.")
 
 
