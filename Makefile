@@ -27,10 +27,10 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-# What mostly waits for processes it starts runs beside others, each printed whole when it ends.
+# Two parts at a time, each printed whole when it ends; the longest begin first.
 test: setup
 	$(MAKE) --jobs=2 --output-sync=target lint unit
-	$(MAKE) --jobs=3 --output-sync=target e2e slurm faults truth workflow
+	$(MAKE) --jobs=2 --output-sync=target e2e slurm faults truth workflow
 
 lint: setup
 	$(BIN)/ruff check src tests
