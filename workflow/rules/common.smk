@@ -72,8 +72,7 @@ def section(name):
 
 
 def code(stage, *modules):
-    digest = code_digest(stage, *modules)
-    return lambda wildcards: digest
+    return lambda wildcards: code_digest(stage, *modules)
 
 
 def dataset_sections(wildcards):

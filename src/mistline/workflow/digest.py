@@ -18,6 +18,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
+@cache
 def code_digest(stage: str, *extra: str) -> str:
     """Return the digest of `mistline.stages.<stage>` and of all it imports from this package.
 
@@ -46,6 +47,7 @@ def reachable(*modules: str) -> set[str]:
     return seen
 
 
+@cache
 def _file(module: str) -> Path | None:
     parts = module.split(".")[1:]
     for candidate in (PACKAGE.joinpath(*parts).with_suffix(".py"), PACKAGE.joinpath(*parts, "__init__.py")):
