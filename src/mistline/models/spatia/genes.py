@@ -16,7 +16,7 @@ from mistline.models.spatia.gene_tokens import PAD, GeneTokens
 
 N_PREPENDED = 2  # base and depth, before the genes
 _LARGEST = 1e5  # of what a value encoder reads
-_VALUE_RANGE, _DEPTH_RANGE = 0.05, 8.0  # what values, and log2 of depths, differ by from cell to cell, until measured
+_VALUE_RANGE, _DEPTH_RANGE = 0.05, 8.0  # what values, and log2 of depths, differ by from cell to cell
 _SPREAD = 0.5  # of a drawn gene vector: about that of the values and places it is added to
 
 
@@ -115,9 +115,6 @@ class GeneEncoder(nn.Module):
     Attention that is still even would give it little more than what all cells share, and its gradient as little of
     what tells them apart: hundreds of steps are saved so.
 
-    Attributes:
-        usual: a value that expressed genes have: what the encoder starts from, and the unit of those logarithms.
-
     Args:
         sizes: see there.
         positions: see `GeneTable`; kept in the state as `table.positions`.
@@ -132,19 +129,12 @@ class GeneEncoder(nn.Module):
         width = sizes.width
         self.table = GeneTable(sizes.genes, width, positions, vectors, freeze)
         self.value = ValueEncoder(width, sizes.dropout, _VALUE_RANGE)
-        self.register_buffer("usual", torch.tensor(_VALUE_RANGE))
         self.of_depth = ValueEncoder(width, sizes.dropout, _DEPTH_RANGE)
         self.base = nn.Parameter(torch.randn(width) * 0.02)
         self.of_mean = nn.Linear(width, width)
         nn.init.orthogonal_(self.of_mean.weight)  # it passes on what tells cells apart, in all directions alike
         self.blocks = nn.ModuleList(Block(width, sizes.heads, sizes.hidden, sizes.dropout) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width)
-
-    @torch.no_grad()
-    def set_usual(self, value: float) -> None:
-        """Start from a usual value of expressed genes: some 0.05 on a panel of 100, 0.002 in a whole transcriptome."""
-        self.value.layers[0].weight.mul_(self.usual / value)
-        self.usual.fill_(value)
 
     def forward(self, tokens: GeneTokens, *, is_full: bool = False) -> Tensor:
         """Return [B, 2 + L, D]: base, depth, genes; zeros at PAD.
@@ -157,7 +147,7 @@ class GeneEncoder(nn.Module):
         vectors = self.table(tokens.index)
         genes = vectors + values  # [B, L, D]
         depth = self.of_depth(torch.log2(1 + tokens.depth))[:, None]
-        share = torch.log1p(tokens.value / self.usual).masked_fill(tokens.masked | tokens.pad, 0)  # [B, L]
+        share = torch.log1p(tokens.value / _VALUE_RANGE).masked_fill(tokens.masked | tokens.pad, 0)  # [B, L]
         share = share / share.norm(dim=1, keepdim=True).clamp(min=1e-6)
         base = self.base + self.of_mean(share[:, None] @ vectors)  # [B, 1, D]
         mixed = torch.cat([base.to(depth.dtype), depth, genes.to(depth.dtype)], dim=1)

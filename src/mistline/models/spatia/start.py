@@ -1,10 +1,10 @@
 """Where training starts: z tells cells apart from the first step.
 
 What a transformer of random weights gives to a pooled token is nearly the same for all cells, and a decoder that is
-given that learns the usual counts first and nothing else for hundreds of steps. So the gene encoder is told which
-values are usual, and each side's share of z^c, and the mean of a niche's cells, are brought to mean 0 and variance 1
-over some training records (data-dependent initialisation, as in Salimans and Kingma 2016, arXiv 1602.07868). No weight
-that was given is changed.
+given that learns the usual counts first and nothing else for hundreds of steps. So each side's share of z^c, and the
+mean of a niche's cells, are brought to mean 0 and variance 1 over some training records (data-dependent
+initialisation, as in Salimans and Kingma 2016, arXiv 1602.07868). Only the last layer of each is changed, and no
+weight that was given.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from mistline.models.spatia.context import members
-from mistline.models.spatia.gene_tokens import collate
 from mistline.models.spatia.inputs import Inputs
 from mistline.models.spatia.network import Network
 
@@ -37,7 +36,6 @@ def centre(net: Network, sample: Sequence[Inputs]) -> None:
     was_training = net.training
     net.eval()
     with torch.no_grad():
-        _tell_values(net, sample)
         found = [net.encode(given.cells, use_image=True, use_genes=True) for given in sample]
         image, genes = (torch.cat([getattr(of, name) for of in found]) for name in ("z_image", "z_genes"))
         sides = ((net.fusion.join_image, image, net.image), (net.fusion.join_genes, genes, net.genes))
@@ -48,15 +46,6 @@ def centre(net: Network, sample: Sequence[Inputs]) -> None:
             norm = net.around.niche.norm
             norm.weight.mul_(_standardise(norm.bias, torch.cat([_niches(net, given) for given in sample])))
     net.train(was_training)
-
-
-def _tell_values(net: Network, sample: Sequence[Inputs]) -> None:
-    """Tell the gene encoder the median value of an expressed gene, which depends on how many genes are measured."""
-    given = [inputs.cells.genes for inputs in sample]
-    tokens = [collate(own, net.params.max_len, draw=None) for own in given if own is not None]
-    values = torch.cat([own.value[own.value > 0] for own in tokens]) if tokens else torch.empty(0)
-    if net.genes is not None and len(values):
-        net.genes.set_usual(float(values.median()))
 
 
 def _niches(net: Network, given: Inputs) -> Tensor:

@@ -40,18 +40,3 @@ def test_shares_of_z_start_with_mean_0_and_variance_1_but_for_the_faintest(sourc
 def test_very_few_cells_are_no_sample_and_no_failure(n, source, tmp_path):
     arrays = _model(source(n), tmp_path).arrays()
     assert all(np.isfinite(value).all() for name, value in arrays.items() if value.dtype.kind == "f")
-
-
-def test_the_gene_encoder_starts_from_the_values_that_are_there(source, tmp_path):
-    cells = source(250, seed=2)
-    model = _model(cells, tmp_path, preset="gene_only")
-    batch = next(iter(cells.batches(replace(model.recipe(cells).needs, batch_size=250))))
-    count = batch.gene_count.float()
-    cell = torch.repeat_interleave(torch.arange(250), batch.gene_offset.diff())
-    value = count / torch.zeros(250).index_add_(0, cell, count)[cell]
-    genes = model.net.genes
-    assert genes.usual.item() == pytest.approx(value.median().item(), rel=0.1)  # of other cells of the same kinds
-    # ten times as many genes have a tenth of the value, and start from the same vectors
-    before = genes.value(value[:50])
-    genes.set_usual(genes.usual.item() / 10)
-    torch.testing.assert_close(genes.value(value[:50] / 10), before)
