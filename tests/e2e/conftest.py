@@ -40,9 +40,9 @@ JUDGED = {
     "annotation": ["pca", "fusion", "spatia"],
     "clustering": ["pca", "image"],
     "composition": ["pca"],
-    "crossmodal": ["image"],
+    "crossmodal": ["encoder"],
     "domains": ["fusion"],
-    "expression": ["encoder"],
+    "expression": ["image"],
     "retrieval": ["pca"],
 }
 

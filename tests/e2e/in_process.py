@@ -33,6 +33,7 @@ def run_here(folder: Path, snakemake: Snakemake, *targets: str) -> None:
                 Path(output).parent.mkdir(parents=True, exist_ok=True)
             words = ["0" if word.startswith("${") else word for word in job.words]  # no GPU
             app(words, standalone_mode=False)
+            assert all(Path(output).exists() for output in job.outputs), job
 
 
 def in_order(jobs: list[Job]) -> Iterator[Job]:

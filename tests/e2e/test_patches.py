@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import Snakemake
-from tests.e2e.conftest import options
+from tests.e2e.in_process import run_here
 from tests.unit.spots.written import table, write_h5ad
 from tests.unit.stages.patches import SIDE_PX, paint, write_image
 
@@ -39,8 +39,7 @@ def run_of_patches(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemak
         "tasks": {"expression": {"protocols": ["leave_slide_out"], "params": {"n_genes": 6, "bootstrap": 100}}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    run = snakemake(*options(folder), "all")
-    assert run.returncode == 0, run.stdout + run.stderr
+    run_here(folder, snakemake, "all")
     return folder
 
 
@@ -67,8 +66,3 @@ def test_every_cell_has_its_patch_and_its_embedding(run_of_patches: Path) -> Non
         assert pd.read_parquet(slide / "shards/cell.parquet")["cell_id"].tolist() == cells
         embedded = run_of_patches / f"results/embeddings/encoder/seed-0/{name}.parquet"
         assert pd.read_parquet(embedded)["cell_id"].tolist() == cells
-
-
-def test_a_second_dry_run_has_nothing_to_do(run_of_patches: Path, snakemake: Snakemake) -> None:
-    run = snakemake("--dry-run", *options(run_of_patches), "all")
-    assert "Nothing to be done" in run.stdout + run.stderr

@@ -1,4 +1,4 @@
-"""A toy cohort run twice: on this machine, and on the SLURM cluster that answers here."""
+"""A toy cohort run twice: job by job in this process, and on the SLURM cluster that answers here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.conftest import Snakemake
+from tests.e2e.in_process import run_here
 from tests.slurm.cluster import Run, ask
 
 PARTITIONS = {"cpu", "gpu"}
@@ -43,10 +44,10 @@ def cluster() -> None:
 
 @pytest.fixture(scope="session")
 def bundles(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three toy slides of three donors, two models and two tasks, in a folder whose path has a space."""
+    """Two toy slides of two donors, two models and two tasks, in a folder whose path has a space."""
     folder = tmp_path_factory.mktemp("toy cluster") / "kohörte"
-    command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "3", "--cells", "200"]
-    subprocess.run([*command, "--layouts", "1.0,3.0,4.0"], check=True)
+    command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "2", "--cells", "200"]
+    subprocess.run([*command, "--layouts", "1.0,4.0"], check=True)
     path = folder / "config.yaml"
     config = yaml.safe_load(path.read_text())
     config["scales"] = [{"name": "cell", "unit": "cell"}, {"name": "niche", "unit": "grid", "size_px": 256}]
@@ -94,11 +95,10 @@ def begun(bundles: Path, scratch: Path, start: Start) -> Run:
 
 @pytest.fixture(scope="session")
 def here(bundles: Path, begun: Run, tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Path:
-    """The cohort's dataset as the default profile makes it, while the cluster is at work."""
+    """The cohort's dataset as one process makes it, while the cluster is at work."""
     folder = tmp_path_factory.mktemp("this machine") / "cohort"
     shutil.copytree(bundles, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
-    run = snakemake(*options(folder), "dataset")
-    assert run.returncode == 0, run.stdout + run.stderr
+    run_here(folder, snakemake, "dataset")
     return folder
 
 

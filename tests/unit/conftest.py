@@ -106,7 +106,8 @@ class Cohort:
         write_parquet(item.splits, pd.DataFrame({"cell_id": ids, "split": split}))
         rate = np.ones((N_TYPES, N_GENES)) + 20 * (np.arange(N_GENES) % N_TYPES == np.arange(N_TYPES)[:, None])
         counts = sparse.csr_matrix(rng.poisson(rate[kind]).astype(np.int32))
-        genes = pd.DataFrame(index=[f"g{i:02d}" for i in range(N_GENES)])
+        ids_of_genes = [f"g{i:02d}" for i in range(N_GENES)]
+        genes = pd.DataFrame({"symbol": [name.upper() for name in ids_of_genes]}, index=ids_of_genes)
         anndata.AnnData(counts, obs=pd.DataFrame(index=ids), var=genes).write_h5ad(item.counts)
         points = 3 * np.eye(N_TYPES)[kind] + noise * rng.normal(size=(n, N_TYPES))
         self.embed(item, ids, points.astype(np.float32))

@@ -1,4 +1,8 @@
-"""Writing embeddings as h5ad, block by block: memory does not grow with the slide."""
+"""Writing embeddings as h5ad, block by block: memory does not grow with the slide.
+
+The elements are those of anndata's on-disk format, written with h5py: anndata can write no matrix by parts, and takes
+longer to import than a small slide takes to embed.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
-from anndata.io import write_elem
 from numpy.typing import NDArray
 
 from mistline.core.files import atomic_path
@@ -19,6 +20,14 @@ from mistline.models.contract import Block
 from mistline.store.embeddings import Origin
 
 _CHUNK_ROWS = 4096
+# of elements: encoding-type, encoding-version
+_ARRAY, _STRINGS, _TEXT = ("array", "0.2.0"), ("string-array", "0.2.0"), ("string", "0.2.0")
+_NUMBER, _DICT, _FRAME, _WHOLE = (
+    ("numeric-scalar", "0.2.0"),
+    ("dict", "0.1.0"),
+    ("dataframe", "0.2.0"),
+    ("anndata", "0.1.0"),
+)
 
 
 class AnnotatedWriter:
@@ -39,7 +48,7 @@ class AnnotatedWriter:
 
     def __enter__(self) -> AnnotatedWriter:
         self._file = h5py.File(self._atomic.__enter__(), "w")
-        write_elem(self._file, "obsm", {})
+        _say(self._file.create_group("obsm"), _DICT)
         return self
 
     def put(self, block: Block) -> None:
@@ -63,7 +72,7 @@ class AnnotatedWriter:
             dataset = self._file.create_dataset(
                 name, (0, *shape), "float32", maxshape=(None, *shape), chunks=(_CHUNK_ROWS, *shape)
             )
-            dataset.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+            _say(dataset, _ARRAY)
             self._arrays[name] = dataset
         dataset = self._arrays[name]
         start = len(dataset)
@@ -72,12 +81,18 @@ class AnnotatedWriter:
 
     def _finish(self) -> None:
         width = self._arrays["X"].shape[1]
-        elements: dict[str, Any] = {
-            "obs": pd.DataFrame(index=pd.Index(self._ids, dtype=object, name="cell_id")),
-            "var": pd.DataFrame(index=pd.Index([f"e{i}" for i in range(width)], dtype=object)),
-            "uns": asdict(self._origin),
-            **{name: {} for name in ("layers", "obsp", "varm", "varp")},
-        }
-        for name, value in elements.items():
-            write_elem(self._file, name, value)
-        self._file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        for name, index, ids in (("obs", "cell_id", self._ids), ("var", "_index", [f"e{i}" for i in range(width)])):
+            frame = self._file.create_group(name)
+            _say(frame, _FRAME, _index=index, **{"column-order": np.array([], dtype=h5py.string_dtype())})
+            _say(frame.create_dataset(index, data=ids, dtype=h5py.string_dtype()), _STRINGS)
+        for name in ("layers", "obsp", "uns", "varm", "varp"):
+            _say(self._file.create_group(name), _DICT)
+        for name, value in asdict(self._origin).items():
+            _say(self._file.create_dataset(f"uns/{name}", data=value), _TEXT if isinstance(value, str) else _NUMBER)
+        _say(self._file, _WHOLE)
+
+
+def _say(element: h5py.Group | h5py.Dataset, form: tuple[str, str], **more: str | np.ndarray) -> None:
+    """Say what an element is."""
+    kind, version = form
+    element.attrs.update({"encoding-type": kind, "encoding-version": version, **more})

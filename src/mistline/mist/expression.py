@@ -8,7 +8,6 @@ from types import TracebackType
 
 import h5py
 import numpy as np
-from anndata.io import read_elem
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -26,6 +25,7 @@ class CountsFile:
     Attributes:
         gene_ids: [G] str.
         symbols: [G] str.
+        values: what the numbers are: counts, normalised or log.
         n_cells: rows.
 
     Raises:
@@ -39,15 +39,16 @@ class CountsFile:
             group = self._file["X"]
             if group.attrs.get("encoding-type") != "csr_matrix":
                 raise InputError(path, "X is not a CSR matrix", "run read_cells for this slide again")
-            var = read_elem(self._file["var"])
+            var = self._file["var"]
+            self.gene_ids = _texts(var[var.attrs["_index"]])
+            self.symbols = _texts(var["symbol"])
+            self.values = _texts(self._file["uns/values"]).item() if "uns/values" in self._file else "counts"
             self._data, self._indices = group["data"], group["indices"]
             self._indptr: NDArray[np.int64] = group["indptr"][:].astype(np.int64)
         except FileNotFoundError:
             raise InputError(path, "no such file", "run read_cells for this slide") from None
         except (OSError, KeyError) as error:
             raise InputError(path, f"not a readable h5ad ({error})", "run read_cells for this slide again") from None
-        self.gene_ids: NDArray[np.str_] = np.asarray(var.index, dtype=str)
-        self.symbols: NDArray[np.str_] = np.asarray(var["symbol"], dtype=str)
         self.n_cells = len(self._indptr) - 1
 
     def __enter__(self) -> CountsFile:
@@ -61,7 +62,7 @@ class CountsFile:
     def cell_ids(self) -> NDArray[np.str_]:
         """Return the ids [n] in the order of the rows."""
         obs = self._file["obs"]
-        return np.asarray(read_elem(obs[obs.attrs["_index"]]), dtype=str)
+        return _texts(obs[obs.attrs["_index"]])
 
     def rows(self, start: int, stop: int) -> sparse.csr_matrix:
         """Return counts [stop - start, G] as CSR."""
@@ -70,10 +71,30 @@ class CountsFile:
         parts = (self._data[low:high], self._indices[low:high], self._indptr[start : stop + 1] - low)
         return sparse.csr_matrix(parts, shape=shape)
 
+    def take(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Return counts [len(rows), G] of some rows, each as often as it is named, reading what lies between few.
+
+        Args:
+            rows: in rising order.
+        """
+        parts = [sparse.csr_matrix((0, len(self.gene_ids)), dtype=self._data.dtype)]
+        for group in np.split(rows, np.flatnonzero(np.diff(rows // BLOCK_ROWS)) + 1):
+            if len(group):
+                parts.append(self.rows(group[0], group[-1] + 1)[group - group[0]])
+        return sparse.vstack(parts, format="csr")
+
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[int, sparse.csr_matrix]]:
         """Yield (first row, counts [at most `size`, G]) from top to bottom."""
         for start in range(0, self.n_cells, size):
             yield start, self.rows(start, min(start + size, self.n_cells))
+
+
+def _texts(element: h5py.Dataset | h5py.Group) -> NDArray[np.str_]:
+    """Return the strings of an element as anndata writes them: importing it takes longer than most stages."""
+    if isinstance(element, h5py.Group) and "codes" in element:
+        return _texts(element["categories"])[element["codes"][:]]
+    values = element["values"] if isinstance(element, h5py.Group) else element
+    return np.asarray(values.asstr()[()], dtype=str)
 
 
 def totals_of(counts: sparse.csr_matrix) -> NDArray[np.int64]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from scipy import sparse
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
+from mistline.mist.expression import CountsFile
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 
 _COLOURS = ("red", "green", "blue")  # columns of the index of a slide's patches
@@ -233,34 +233,26 @@ def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]
 
 @cache
 def _gene_ids(path: Path) -> tuple[str, ...]:
-    store = anndata.read_h5ad(path, backed="r")
-    try:
-        return tuple(store.var_names.astype(str))
-    finally:
-        store.file.close()
+    with CountsFile(path) as counts:
+        return tuple(counts.gene_ids.tolist())
 
 
 @cache
 def _values(path: Path) -> str:
-    store = anndata.read_h5ad(path, backed="r")
-    try:
-        return str(store.uns.get("values", "counts"))
-    finally:
-        store.file.close()
+    with CountsFile(path) as counts:
+        return counts.values
 
 
 def _count_rows(item: SlideFiles, part: pd.DataFrame, genes: Sequence[str]) -> sparse.csr_matrix:
     """Read rows from disk in rising order, then put them in the order asked for."""
     rows = part["row"].to_numpy()
     rising, back = np.unique(rows, return_inverse=True)
-    store = anndata.read_h5ad(item.counts, backed="r")
-    try:
-        if not np.array_equal(store.obs_names[rows].astype(str), part["cell_id"].to_numpy().astype(str)):
+    with CountsFile(item.counts) as counts:
+        ids = counts.cell_ids()
+        if rising[-1] >= len(ids) or not np.array_equal(ids[rows], part["cell_id"].to_numpy().astype(str)):
             raise InputError(item.counts, f"its cells are not those of {item.cells.name}", "run read-cells again")
-        columns = store.var_names.get_indexer(list(genes))
-        block = sparse.csr_matrix(store.X[rising])
-    finally:
-        store.file.close()
+        columns = pd.Index(counts.gene_ids).get_indexer(pd.Index(list(genes)))
+        block = counts.take(rising)
     if (columns < 0).any():
         missing = genes[int(np.argmax(columns < 0))]
         raise InputError(item.counts, f"gene {missing} is not measured here", "ask for common genes only")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import ConfigError, InputError
+from mistline.mist.expression import CountsFile
 from mistline.models.contract import Images, Problem, SlideCells
 from mistline.store.embeddings import read_embedding, read_origin
 from mistline.store.parts import SEEN
@@ -136,11 +136,11 @@ class Folds:
     def _read(self, name: str) -> _Slide:
         item = self._files[name]
         table = pd.read_parquet(item.cells)
-        store = anndata.read_h5ad(item.counts)
-        if not np.array_equal(store.obs_names.astype(str), table["cell_id"].to_numpy(dtype=str)):
-            raise InputError(
-                item.counts, f"its cells are not those of {item.cells.name}", "run the stage that makes it again"
-            )
+        with CountsFile(item.counts) as store:
+            if not np.array_equal(store.cell_ids(), table["cell_id"].to_numpy(dtype=str)):
+                what = f"its cells are not those of {item.cells.name}"
+                raise InputError(item.counts, what, "run the stage that makes it again")
+            counts = store.rows(0, store.n_cells)
         place = {value: number for number, value in enumerate(self.classes)}
         labels = table[self._column] if self._column in table else pd.Series([None] * len(table))
         array = None
@@ -148,9 +148,9 @@ class Folds:
             array = table[["array_row", "array_col"]].to_numpy(dtype=np.int64)
         return _Slide(
             cell_id=table["cell_id"].to_numpy(dtype=object),
-            genes=tuple(store.var_names.astype(str)),
-            counts=sparse.csr_matrix(store.X),
-            values=str(store.uns.get("values", "counts")),
+            genes=tuple(store.gene_ids.tolist()),
+            counts=counts,
+            values=store.values,
             xy_um=table[["x_um", "y_um"]].to_numpy(dtype=np.float64),
             array_yx=array,
             label=np.array([-1 if pd.isna(value) else place[str(value)] for value in labels], dtype=np.int64),

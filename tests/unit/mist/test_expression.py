@@ -9,6 +9,7 @@ import pytest
 from scipy import sparse
 
 from mistline.core.errors import InputError
+from mistline.mist import expression
 from mistline.mist.expression import CountsFile, log_normalise
 
 
@@ -35,6 +36,26 @@ def test_blocks_are_the_rows_in_their_order(counts):
         np.testing.assert_array_equal(file.rows(5, 9).toarray(), dense[5:9])
     assert [start for start, _ in parts] == [0, 10, 20, 30]
     np.testing.assert_array_equal(np.concatenate([block for _, block in parts]), dense)
+
+
+@pytest.mark.parametrize("rows", [[], [3], [0, 0, 9, 11, 36]])
+def test_rows_are_taken_wherever_they_lie(counts, monkeypatch, rows):
+    monkeypatch.setattr(expression, "BLOCK_ROWS", 10)
+    path, dense = counts
+    with CountsFile(path) as file:
+        found = file.take(np.array(rows, dtype=np.int64))
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found.toarray(), dense[rows])
+
+
+@pytest.mark.parametrize(("uns", "values"), [({}, "counts"), ({"values": "log"}, "log")])
+def test_values_are_counts_unless_the_file_says_otherwise(counts, uns, values):
+    path, _ = counts
+    table = anndata.read_h5ad(path)
+    table.uns.update(uns)
+    table.write_h5ad(path)
+    with CountsFile(path) as file:
+        assert file.values == values
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):

@@ -52,7 +52,7 @@ class Slides:
         write_parquet(item.splits, pd.DataFrame({"cell_id": ids, "split": split}))
         colours = pd.DataFrame(rng.uniform(0, 255, (n, 3)).astype(np.float32), columns=["red", "green", "blue"])
         write_parquet(item.patches, colours.assign(cell_id=ids))
-        var = pd.DataFrame(index=list(GENES))
+        var = pd.DataFrame({"symbol": list(GENES)}, index=list(GENES))
         matrix = sparse.csr_matrix(counts.astype(np.int32))
         anndata.AnnData(matrix, obs=pd.DataFrame(index=ids), var=var).write_h5ad(item.counts)
         with EmbeddingWriter(item.embedding, Origin("m", 0, "w", "v1")) as writer:

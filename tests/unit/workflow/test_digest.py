@@ -26,7 +26,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def clear() -> None:
-    for cached in (digest._read, digest._templates):
+    for cached in (digest.code_digest, digest._file, digest._read, digest._templates):
         cached.cache_clear()
 
 

@@ -138,21 +138,25 @@ _MODELS = {
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
 }
-_WITH_NICHES = ["pca", "image", "spatia"]  # tasks of what lies around a cell
+_OF_PLACES = ["pca", "spatia"]  # without a niche, and with one
 _TASKS = {
-    "annotation": {"protocols": ["external_query"], "params": {"label": "cell_type"}},
+    "annotation": {
+        "protocols": ["external_query"],
+        "models": ["pca", "image", "spatia", "fusion"],
+        "params": {"label": "cell_type"},
+    },
     "clustering": {"protocols": ["fixed_resolution"], "params": {"label": "cell_type"}},
-    "composition": {"protocols": ["dataset_split"], "models": _WITH_NICHES, "params": {"label": "cell_type"}},
+    "composition": {"protocols": ["dataset_split"], "models": _OF_PLACES, "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {
         "protocols": ["spatial_block"],
-        "models": [*_WITH_NICHES, "fusion"],
+        "models": ["pca", "image", "spatia", "fusion"],
         "params": {"label": "domain", "n_blocks": 2},
     },
-    "expression": {"protocols": ["dataset_split"], "params": {"n_genes": 10, "max_cells": 600}},
+    "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
     "retrieval": {
         "protocols": ["other_donors"],
-        "models": _WITH_NICHES,
+        "models": _OF_PLACES,
         "params": {"labels": ["cell_type", "domain"]},
     },
 }
