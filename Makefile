@@ -27,10 +27,10 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-# Two parts at a time, each printed whole when it ends; the longest begin first.
+# Two or three parts at a time, each printed whole when it ends; the longest begin first. Jobs on a cluster wait a lot.
 test: setup
 	$(MAKE) --jobs=2 --output-sync=target lint unit
-	$(MAKE) --jobs=2 --output-sync=target e2e slurm faults truth workflow
+	$(MAKE) --jobs=3 --output-sync=target e2e slurm faults truth workflow
 
 lint: setup
 	$(BIN)/ruff check src tests

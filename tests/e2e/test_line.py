@@ -20,9 +20,8 @@ from tests.e2e.conftest import JUDGED, options
 def dataset_hashes(folder: Path) -> dict[str, str]:
     """Return the hash of every file that belongs to the dataset; sidecars name absolute inputs and are left out."""
     roots = [folder / "results/dataset", folder / "results/slides"]
-    files = (
-        path for root in roots for path in root.rglob("*") if path.is_file() and not path.name.endswith(".meta.json")
-    )
+    others = (".meta.json", ".snakemake_timestamp")  # the second: in folders, where Snakemake ran the job
+    files = (path for root in roots for path in root.rglob("*") if path.is_file() and not path.name.endswith(others))
     return {str(path.relative_to(folder)): hash_file(path) for path in sorted(files)}
 
 
