@@ -30,7 +30,7 @@ toy: setup
 # Two or three parts at a time, each printed whole when it ends; the longest begin first. Jobs on a cluster wait a lot.
 test: setup
 	$(MAKE) --jobs=2 --output-sync=target lint unit
-	$(MAKE) --jobs=3 --output-sync=target e2e slurm faults truth workflow
+	$(MAKE) --jobs=3 --output-sync=target e2e truth slurm faults workflow
 
 lint: setup
 	$(BIN)/ruff check src tests
