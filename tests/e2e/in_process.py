@@ -15,6 +15,7 @@ import yaml
 from mistline.cli import app
 from mistline.train.device import cpu_threads
 from tests.conftest import Snakemake
+from tests.e2e.conftest import options
 from tests.e2e.faults.runner import Job, planned
 
 
@@ -34,6 +35,14 @@ def run_here(folder: Path, snakemake: Snakemake, *targets: str) -> None:
             words = ["0" if word.startswith("${") else word for word in job.words]  # no GPU
             app(words, standalone_mode=False)
             assert all(Path(output).exists() for output in job.outputs), job
+
+
+def planned_again(folder: Path, snakemake: Snakemake, *targets: str) -> str:
+    """Return what a dry run says after the records that Snakemake would have left were written."""
+    touched = snakemake("--touch", "--forceall", *options(folder), *targets)
+    assert touched.returncode == 0, touched.stdout + touched.stderr
+    run = snakemake("--dry-run", *options(folder), *targets)
+    return run.stdout + run.stderr
 
 
 def in_order(jobs: list[Job]) -> Iterator[Job]:

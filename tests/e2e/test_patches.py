@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.conftest import Snakemake
-from tests.e2e.in_process import run_here
+from tests.e2e.in_process import planned_again, run_here
 from tests.unit.spots.written import table, write_h5ad
 from tests.unit.stages.patches import SIDE_PX, paint, write_image
 
@@ -66,3 +66,7 @@ def test_every_cell_has_its_patch_and_its_embedding(run_of_patches: Path) -> Non
         assert pd.read_parquet(slide / "shards/cell.parquet")["cell_id"].tolist() == cells
         embedded = run_of_patches / f"results/embeddings/encoder/seed-0/{name}.parquet"
         assert pd.read_parquet(embedded)["cell_id"].tolist() == cells
+
+
+def test_a_second_dry_run_has_nothing_to_do(run_of_patches: Path, snakemake: Snakemake) -> None:
+    assert "Nothing to be done" in planned_again(run_of_patches, snakemake, "all")

@@ -11,7 +11,7 @@ import yaml
 from mistline.spots.toy import write_tables
 from mistline.store.absent import read_absent
 from tests.conftest import Snakemake
-from tests.e2e.in_process import run_here
+from tests.e2e.in_process import planned_again, run_here
 
 MODELS = {
     "pca": {"model": "pca", "params": {"n_components": 10, "max_fit_cells": 400}},
@@ -57,6 +57,7 @@ def test_without_a_registry_the_line_goes_on(
     compared = json.loads((folder / "results/evaluation/domains/random_spot.json").read_text())
     assert set(compared["not_run"]) == {"banksy", "celltypist"}
     assert scores(folder, "random_spot", "pca")["metrics"]["accuracy"]["value"] > 0.4
+    assert "Nothing to be done" in planned_again(folder, snakemake, "evaluation")
 
 
 @pytest.mark.slow

@@ -21,13 +21,9 @@ from mistline.store.embeddings import Origin
 
 _CHUNK_ROWS = 4096
 # of elements: encoding-type, encoding-version
-_ARRAY, _STRINGS, _TEXT = ("array", "0.2.0"), ("string-array", "0.2.0"), ("string", "0.2.0")
-_NUMBER, _DICT, _FRAME, _WHOLE = (
-    ("numeric-scalar", "0.2.0"),
-    ("dict", "0.1.0"),
-    ("dataframe", "0.2.0"),
-    ("anndata", "0.1.0"),
-)
+_WHOLE, _FRAME, _DICT = ("anndata", "0.1.0"), ("dataframe", "0.2.0"), ("dict", "0.1.0")
+_ARRAY, _STRINGS = ("array", "0.2.0"), ("string-array", "0.2.0")
+_TEXT, _NUMBER = ("string", "0.2.0"), ("numeric-scalar", "0.2.0")
 
 
 class AnnotatedWriter:

@@ -47,7 +47,7 @@ class CountsFile:
             self._indptr: NDArray[np.int64] = group["indptr"][:].astype(np.int64)
         except FileNotFoundError:
             raise InputError(path, "no such file", "run read_cells for this slide") from None
-        except (OSError, KeyError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(path, f"not a readable h5ad ({error})", "run read_cells for this slide again") from None
         self.n_cells = len(self._indptr) - 1
 
@@ -72,16 +72,16 @@ class CountsFile:
         return sparse.csr_matrix(parts, shape=shape)
 
     def take(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Return counts [len(rows), G] of some rows, each as often as it is named, reading what lies between few.
+        """Return counts [len(rows), G] of some rows, in the order and as often as they are named.
 
-        Args:
-            rows: in rising order.
+        They are read in rising order, from each block of the file what lies between the first and the last.
         """
+        rising, back = np.unique(rows, return_inverse=True)
         parts = [sparse.csr_matrix((0, len(self.gene_ids)), dtype=self._data.dtype)]
-        for group in np.split(rows, np.flatnonzero(np.diff(rows // BLOCK_ROWS)) + 1):
+        for group in np.split(rising, np.flatnonzero(np.diff(rising // BLOCK_ROWS)) + 1):
             if len(group):
                 parts.append(self.rows(group[0], group[-1] + 1)[group - group[0]])
-        return sparse.vstack(parts, format="csr")
+        return sparse.vstack(parts, format="csr")[back]
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[int, sparse.csr_matrix]]:
         """Yield (first row, counts [at most `size`, G]) from top to bottom."""
@@ -90,11 +90,17 @@ class CountsFile:
 
 
 def _texts(element: h5py.Dataset | h5py.Group) -> NDArray[np.str_]:
-    """Return the strings of an element as anndata writes them: importing it takes longer than most stages."""
-    if isinstance(element, h5py.Group) and "codes" in element:
-        return _texts(element["categories"])[element["codes"][:]]
-    values = element["values"] if isinstance(element, h5py.Group) else element
-    return np.asarray(values.asstr()[()], dtype=str)
+    """Return the strings of an element as anndata writes them: importing it takes longer than most stages.
+
+    Raises:
+        ValueError: one is missing.
+    """
+    if isinstance(element, h5py.Dataset):
+        return np.asarray(element.asstr()[()], dtype=str)
+    is_categorical = "codes" in element
+    if (element["codes"][:] < 0).any() if is_categorical else element["mask"][:].any():
+        raise ValueError(f"{element.name} lacks some entries")
+    return _texts(element["categories"])[element["codes"][:]] if is_categorical else _texts(element["values"])
 
 
 def totals_of(counts: sparse.csr_matrix) -> NDArray[np.int64]:

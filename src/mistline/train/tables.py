@@ -230,9 +230,5 @@ def _genes(
 
 
 def _rows(item: _Slide, rows: NDArray[np.int64]) -> sparse.csr_matrix:
-    """Read rows of a slide's counts: those between the first and the last, of which the asked ones are kept."""
-    if not len(rows):
-        return sparse.csr_matrix((0, len(item.places)), dtype=np.float32)
-    low, high = int(rows.min()), int(rows.max())
     with CountsFile(item.counts) as counts:
-        return counts.rows(low, high + 1)[rows - low]
+        return counts.take(rows)

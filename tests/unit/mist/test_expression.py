@@ -38,7 +38,7 @@ def test_blocks_are_the_rows_in_their_order(counts):
     np.testing.assert_array_equal(np.concatenate([block for _, block in parts]), dense)
 
 
-@pytest.mark.parametrize("rows", [[], [3], [0, 0, 9, 11, 36]])
+@pytest.mark.parametrize("rows", [[], [3], [0, 0, 9, 11, 36], [36, 2, 11, 2]])
 def test_rows_are_taken_wherever_they_lie(counts, monkeypatch, rows):
     monkeypatch.setattr(expression, "BLOCK_ROWS", 10)
     path, dense = counts
@@ -56,6 +56,17 @@ def test_values_are_counts_unless_the_file_says_otherwise(counts, uns, values):
     table.write_h5ad(path)
     with CountsFile(path) as file:
         assert file.values == values
+
+
+@pytest.mark.parametrize("symbols", [["a"] * 10 + [None], [*map(str, range(10)), None]])
+def test_a_gene_without_a_symbol_is_one_sentence(counts, symbols):
+    path, _ = counts
+    table = anndata.read_h5ad(path)
+    table.var["symbol"] = pd.Categorical(symbols) if symbols[0] == "a" else pd.array(symbols, dtype="string")
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        table.write_h5ad(path)
+    with pytest.raises(InputError, match="lacks some entries"):
+        CountsFile(path)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
