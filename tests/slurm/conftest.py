@@ -44,7 +44,7 @@ def cluster() -> None:
 
 @pytest.fixture(scope="session")
 def bundles(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two toy slides of two donors, two models and two tasks, in a folder whose path has a space."""
+    """Two toy slides of two donors, two models and a task, in a folder whose path has a space."""
     folder = tmp_path_factory.mktemp("toy cluster") / "kohörte"
     command = [sys.executable, "-m", "mistline", "toy", "--out", str(folder), "--slides", "2", "--cells", "200"]
     subprocess.run([*command, "--layouts", "1.0,4.0"], check=True)
@@ -54,8 +54,7 @@ def bundles(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fusion = {"preset": "expr_only", "width": 16, "epochs": 2}
     config["models"] = {"image": {"model": "image"}, "fusion": {"model": "fusion", "params": fusion}}
     domains = {"protocols": ["random_spot"], "models": ["fusion"], "params": {"label": "domain"}}
-    config["tasks"] = {"clustering": config["tasks"]["clustering"], "domains": domains}
-    config["tasks"]["clustering"]["protocols"] = ["fixed_resolution"]
+    config["tasks"] = {"domains": domains}
     path.write_text(yaml.safe_dump(config))
     return folder
 

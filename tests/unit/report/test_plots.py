@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +19,7 @@ from mistline.report.plots.dots import Dots, dots
 from mistline.report.plots.theme import LIGHT, LIGHTBOX
 from mistline.report.results_charts import _pooled_curve
 from mistline.report.results_maps import _colours, _named
+from tests.conftest import REPOSITORY
 
 
 def test_rows_of_a_confusion_are_shares():
@@ -82,12 +87,22 @@ def test_two_components_are_those_of_a_plain_svd():
     assert share == pytest.approx((values[:2] ** 2).sum() / (values**2).sum(), rel=1e-4)
 
 
-@pytest.mark.parametrize("way", ["tsne", "umap"])
-def test_a_draw_in_two_dimensions_by_neighbours_is_the_same_twice(way):
-    points = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+def drawn_twice(way, n):
+    points = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
     first, second = (_flat(points, way, 3)[0] for _ in range(2))
-    assert first.shape == (60, 2)
+    assert first.shape == (n, 2)
     np.testing.assert_array_equal(first, second)
+
+
+def test_tsne_is_the_same_twice():
+    drawn_twice("tsne", 60)
+
+
+def test_umap_is_the_same_twice():
+    """By itself, and interpreted: UMAP compiles itself for half a minute, to draw these points in a second."""
+    code = "from tests.unit.report.test_plots import drawn_twice; drawn_twice('umap', 12)"
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=REPOSITORY, check=True)
 
 
 def test_a_training_without_steps_has_no_curve(tmp_path):

@@ -1,4 +1,4 @@
-"""The image encoder: a ViT-MAE on timm's blocks that also reads how large the image's square is, and of which scale.
+"""The image encoder: a ViT-MAE that also reads how large the image's square is, and of which scale.
 
 `B` images, `C` channels, `S` side in pixels, `N` patches, `K` of them seen, `D` width.
 
@@ -11,17 +11,16 @@ image alone.
 from __future__ import annotations
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mistline.models.spatia.channels import Channels, centred
+from mistline.models.spatia.image_block import EPS, ImageBlock
 from mistline.models.spatia.image_sizes import ImageSizes
 from mistline.models.spatia.patches import patchify, positions, take
 
 SCALES = ("cell", "niche", "tissue")
 N_FIRST = 2  # tokens before the patches: class, side
-EPS = 1e-6  # of the norms, that of the published weights
 _USUAL_SIDE_UM = 20.0  # of a cell's crop: its logarithm is the origin of the side token
 
 
@@ -44,7 +43,7 @@ class ImageEncoder(nn.Module):
         self.side = nn.Linear(1, width)
         # Zeros: weights from elsewhere know no scales, and start as they were.
         self.scale = nn.Parameter(torch.zeros(len(SCALES), width))
-        self.blocks = nn.ModuleList(block(width, sizes.heads, sizes.mlp) for _ in range(sizes.depth))
+        self.blocks = nn.ModuleList(ImageBlock(width, sizes.heads, sizes.mlp) for _ in range(sizes.depth))
         self.norm = nn.LayerNorm(width, eps=EPS)
         initialise(self)
         nn.init.normal_(self.cls_token, std=0.02)
@@ -85,18 +84,9 @@ class ImageEncoder(nn.Module):
         return self.norm(tokens)
 
 
-def block(width: int, heads: int, mlp: int) -> Block:
-    """Return one of timm's pre-norm blocks; the half keeps `int` from rounding a ratio of widths down."""
-    return Block(width, heads, mlp_ratio=(mlp + 0.5) / width, qkv_bias=True, norm_layer=_norm)
-
-
 def initialise(module: nn.Module) -> None:
     """Draw every linear layer as ViT-MAE does: Glorot's uniform weights, no bias."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)
-
-
-def _norm(width: int, **options: object) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=EPS, **options)

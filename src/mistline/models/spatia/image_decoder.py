@@ -10,12 +10,12 @@ only of the patches that are asked for, in the image's own channels.
 from __future__ import annotations
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mistline.models.spatia.channels import light
-from mistline.models.spatia.image import EPS, N_FIRST, block, initialise
+from mistline.models.spatia.image import N_FIRST, initialise
+from mistline.models.spatia.image_block import EPS, ImageBlock
 from mistline.models.spatia.image_sizes import ImageSizes
 from mistline.models.spatia.patches import complement, patchify, positions, take
 
@@ -39,7 +39,7 @@ class ImageDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(width))
         self.register_buffer("positions", positions(sizes.size // sizes.patch, width))
         shape = (width, sizes.decoder_heads, sizes.decoder_mlp)
-        self.blocks = nn.ModuleList(block(*shape) for _ in range(sizes.decoder_depth))
+        self.blocks = nn.ModuleList(ImageBlock(*shape) for _ in range(sizes.decoder_depth))
         self.norm = nn.LayerNorm(width, eps=EPS)
         self.pixels = nn.Linear(width, sizes.patch**2 * channels)
         initialise(self)
@@ -68,7 +68,7 @@ class ImageDecoder(nn.Module):
         return pixels
 
 
-def _answer(layer: Block, tokens: Tensor, asked: Tensor) -> Tensor:
+def _answer(layer: ImageBlock, tokens: Tensor, asked: Tensor) -> Tensor:
     """Return [B, M, D], what a block makes of the tokens asked for; it reads all of [B, L, D]."""
     attention, D = layer.attn, tokens.shape[2]
     before = layer.norm1(tokens)
@@ -76,10 +76,8 @@ def _answer(layer: Block, tokens: Tensor, asked: Tensor) -> Tensor:
     query = functional.linear(take(before, asked), weights[0], biases[0])  # [B, M, D]
     key, value = functional.linear(before, weights[1], biases[1]).chunk(2, dim=2)  # each [B, L, D]
     split = [part.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for part in (query, key, value)]
-    mixed = functional.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
-    answers = take(tokens, asked) + attention.proj(mixed)
-    out: Tensor = answers + layer.mlp(layer.norm2(answers))
-    return out
+    answers = take(tokens, asked) + attention.join(functional.scaled_dot_product_attention(*split))
+    return layer.feed(answers)
 
 
 def pixel_loss(decoder: ImageDecoder, tokens: Tensor, image: Tensor, keep: Tensor | None) -> Tensor:
