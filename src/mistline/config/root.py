@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from mistline.config.base import Section
 from mistline.config.cells import Cells
 from mistline.config.crops import Crops
+from mistline.config.generation import Generation
 from mistline.config.image import Image
 from mistline.config.metacells import Metacells
 from mistline.config.models import ModelRun
@@ -45,6 +46,7 @@ class Config(Section):
         default_factory=lambda: dict(DEFAULT_MODELS), description="name in the tables -> model"
     )
     tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
+    generation: Generation = Field(default_factory=Generation)
     report: Report = Field(default_factory=Report)
     viewer: Viewer = Field(default_factory=Viewer)
 

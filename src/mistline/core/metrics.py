@@ -4,14 +4,18 @@ from __future__ import annotations
 
 HIGHER_IS_BETTER = frozenset(
     [
-        *("accuracy", "ami", "ari", "auc", "f1", "homogeneity", "nmi", "pcc", "pearson", "precision", "r2", "recall"),
-        *("silhouette", "spearman", "ssim", "top2", "within_one_ring"),
+        *("accuracy", "ami", "ari", "auc", "f1", "homogeneity", "nmi", "pcc", "pearson", "precision", "psnr", "r"),
+        *("r2", "recall", "silhouette", "spearman", "ssim", "top2", "within_one_ring"),
     ]
 )
-LOWER_IS_BETTER = frozenset(["brier", "ece", "fid", "js", "kl", "log_loss", "mae", "mse", "rmse"])
+LOWER_IS_BETTER = frozenset(
+    ["brier", "copies", "distance", "ece", "fid", "js", "kid", "kl", "log_loss", "mae", "mse", "rmse"]
+)
 _FIRST = (
     *("ari", "macro_f1", "pcc", "auc", "pearson", "recall", "kl", "accuracy", "ring_accuracy", "balanced_accuracy"),
     *("nmi", "ami", "macro_precision", "spearman", "interior_accuracy", "within_one_ring", "log_loss", "ece"),
+    # Of generated images: what neither a blurred nor a foreign image can win comes first.
+    *("readback_pearson", "psnr", "ssim", "fid", "kid", "copies"),
 )
 _PLAIN = ("linear", "ridge")  # of several ways to read a representation out, the plainest is told of first
 

@@ -264,7 +264,7 @@ class Recipe:
 
     Args:
         needs: what one batch of one device holds; a step reads `accumulate` of them on every device.
-        steps: how many; None where `epochs` says it.
+        steps: how many; None where `epochs` says it; 0 for a model that came with its weights.
         epochs: how often every training record is read; None where `steps` says it.
         accumulate: batches of a device whose gradients a step adds up, weighted by their records.
         betas: of AdamW.

@@ -108,7 +108,7 @@ class _Loop:
         course = self._resumed()
         yield from course.rows
         if not course.finished:
-            yield from self._steps()
+            yield from self._steps() if self.total else self._judged()
             self.state.course.finished = True
             self._save()
         self.state.restore_best()
@@ -148,6 +148,12 @@ class _Loop:
             if not done and course.step % recipe.save_every == 0:
                 self._save()
             piece = None if done else following
+
+    def _judged(self) -> Iterator[Row]:
+        """Yield the row of a model that came with its weights: no step is taken."""
+        row = {"step": 0, "epoch": 0, **self._validated()}
+        self.state.course.rows.append(row)
+        yield row
 
     def _agree(self, piece: Piece) -> int:
         """Return the records of all processes in this step; where one was told to stop, all save and stop."""

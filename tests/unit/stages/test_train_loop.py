@@ -12,6 +12,7 @@ import pytest
 
 from mistline.core.errors import ResourceError
 from mistline.stages import train
+from mistline.train import job as jobs
 from mistline.train.distributed import Place
 from mistline.train.spawn import spawn
 from tests.unit.data.conftest import build
@@ -75,12 +76,12 @@ def test_other_settings_do_not_take_up_the_state(results, tmp_path, stopped):
 
 
 def test_of_two_processes_one_writes(results, tmp_path, monkeypatch):
-    jobs = []
-    monkeypatch.setattr(train, "_train", lambda job, place: jobs.append(job))
+    given = []
+    monkeypatch.setattr(jobs, "work", lambda job, place: given.append(job))
     files = _fit(results, tmp_path)
     monkeypatch.undo()
     assert not files["config"].exists()
-    spawn(2, partial(train._train, jobs[0]), device="cpu")
+    spawn(2, partial(jobs.work, given[0]), device="cpu")
     assert all(path.is_file() for path in files.values())
     assert json.loads(files["metrics"].read_text().splitlines()[-1])["step"] == 20
     assert not (tmp_path / "resume").exists()
@@ -89,8 +90,8 @@ def test_of_two_processes_one_writes(results, tmp_path, monkeypatch):
 def test_granted_gpus_start_a_process_each(results, tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(train, "pick_device", lambda devices: "cuda" if devices else "cpu")
-    monkeypatch.setattr(train, "gpu_count", lambda: 3)
-    monkeypatch.setattr(train, "spawn", lambda world, work: begun.append((world, work)))
+    monkeypatch.setattr(jobs, "gpu_count", lambda: 3)
+    monkeypatch.setattr(jobs, "spawn", lambda world, work: begun.append((world, work)))
     _fit(results, tmp_path, devices=2, threads=9)
     ((world, work),) = begun
     (job,) = work.args

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mistline.config.base import validate
 from mistline.core.errors import InputError
 from mistline.core.seeds import derive
 from mistline.models.contract import Batch, Block, Context, Needs, Recipe, Source
@@ -169,12 +170,45 @@ class Model:
         Raises:
             InputError: the slide's channels are others, or the model knows too few of its genes.
         """
-        place = self._place(slide) if self.params.embeds("genes") else None
-        if self.params.embeds("image") and tuple(slide.channels) != self.channels:
+        yield from self._embed(self.params, slide, context)
+
+    def embed_as(self, slide: Source, context: Context, reading: Literal["all", "genes"]) -> Iterator[Block]:
+        """Yield every cell as `embed` does.
+
+        Args:
+            slide: the slide.
+            context: see `embed`.
+            reading: `all`, what the settings say; `genes`, from genes alone at every level, with the same weights.
+
+        Raises:
+            ConfigError: the model reads no genes, or is a control of both modalities.
+            InputError: see `embed`.
+        """
+        params = self.params
+        if reading == "genes":
+            params = validate(Params, {**params.model_dump(), "embed_from": "genes"}, "settings of spatia")
+        yield from self._embed(params, slide, context)
+
+    def _embed(self, params: Params, slide: Source, context: Context) -> Iterator[Block]:
+        place = self.place(slide) if params.embeds("genes") else None
+        if params.embeds("image") and tuple(slide.channels) != self.channels:
             what = f"its channels are {', '.join(slide.channels) or 'none'}, the model's {', '.join(self.channels)}"
             raise InputError("the slide", what, "embed slides of the channels the model was trained on")
         self.net.to(context.device)
-        yield from embedding.embed(self.net, slide, embedding.Reading(self.params, place, context))
+        yield from embedding.embed(self.net, slide, embedding.Reading(params, place, context))
+
+    def place(self, slide: Source) -> Tensor | None:
+        """Return int64 [G] of a slide's genes in the vocabulary, -1 for unknown ones; None where they are the same.
+
+        Raises:
+            InputError: the model knows too few of them.
+        """
+        number = {gene: place for place, gene in enumerate(self.genes)}
+        place = torch.tensor([number.get(gene, -1) for gene in slide.genes], dtype=torch.int64)
+        place[~self.net.known.cpu()[place] | (place < 0)] = -1
+        for name in slide.slides:
+            self._count_unknown(name, (place >= 0).numpy()[slide.panels[name]])
+        return None if torch.equal(place, torch.arange(len(self.genes))) else place
 
     def _needs(self) -> Needs:
         params = self.params
@@ -239,15 +273,6 @@ class Model:
         if n_known < n:
             logger.warning("slide %s: %s; the other %d are left out", slide, told, n - n_known)
         return n - n_known
-
-    def _place(self, slide: Source) -> Tensor | None:
-        """Return int64 [G] of a slide's genes in the vocabulary, -1 for unknown ones; None where they are the same."""
-        number = {gene: place for place, gene in enumerate(self.genes)}
-        place = torch.tensor([number.get(gene, -1) for gene in slide.genes], dtype=torch.int64)
-        place[~self.net.known.cpu()[place] | (place < 0)] = -1
-        for name in slide.slides:
-            self._count_unknown(name, (place >= 0).numpy()[slide.panels[name]])
-        return None if torch.equal(place, torch.arange(len(self.genes))) else place
 
 
 def _about(params: Params, genes: tuple[str, ...]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def _context(tmp_path: Path, seed: int = 0) -> Context:
 
 def _train(model: Model, source, steps: int = 4, rate: float = 1.0) -> list[dict[str, float]]:
     groups = [{**group, "lr": group["lr"] * rate} for group in model.groups()]
-    optimiser = torch.optim.AdamW(groups)
+    optimiser = torch.optim.AdamW(groups, fused=True)
     model.net.train()
     course, needs = [], model.recipe(source).needs
     while len(course) < steps:
@@ -92,12 +92,15 @@ def test_every_preset_trains_a_step_and_embeds(preset, source, tmp_path):
 
 
 def test_thirty_two_cells_are_learned(source, tmp_path):
-    """Above the least that any model reaches: of counts, the entropy of the best Poisson; of pixels, 0."""
+    """Above the least that any model reaches: of counts, the entropy of the best Poisson; of pixels, 0.
+
+    Measured: 0.09 of what it was at first, and 0.005 of either image.
+    """
     cells = source(32, kinds=32)
     still = {"dropout": 0.0, "modality_dropout": 0.0, "level_dropout": 0.0, "warmup_steps": 10}
     wide = {"width": 32, "image_width": 32, "decoder_width": 32}
     model = Model.create(_params(**still, **wide, learning_rate=5e-3), cells, _context(tmp_path))
-    course = _train(model, cells, 200)
+    course = _train(model, cells, 150)
     counts = torch.from_numpy(cells.counts).double()
     least = (-torch.distributions.Poisson(counts.clamp(min=1e-9)).log_prob(counts)).mean().item()
     first, last = (

@@ -1,0 +1,1 @@
+"""An autoencoder of cells' images, whose latents generators work on."""
