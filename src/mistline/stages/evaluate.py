@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -18,9 +20,13 @@ from mistline.core.provenance import record
 from mistline.store.absent import read_absent
 from mistline.store.manifest import Manifest, read_manifest
 from mistline.tasks.base import CONTROLS, LOSS, Scores
-from mistline.tasks.files import FileInputs, SlideFiles, Subject
+from mistline.tasks.files import FileInputs, SlideFiles, SlideImages, Subject
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import check_protocol, find
+
+# Imported, and counted as this stage's code, only for tasks that look at images: the others wait for no torch, and
+# a change of how images are read reruns none of them.
+_IMAGES = "mistline.train.images"
 
 
 def run(
@@ -39,6 +45,7 @@ def run(
     disease: Annotated[list[str] | None, typer.Option(help="Disease of each slide; repeated.")] = None,
     embedding: Annotated[list[Path] | None, typer.Option(help="Embedding (parquet) of each slide; repeated.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="The model's predictions (parquet).")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="What the model drew (safetensors).")] = None,
     answers: Annotated[
         Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
     ] = None,
@@ -59,13 +66,13 @@ def run(
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
-    if (model == CONTROLS) == bool(embedding or predictions):
-        what = "a model is judged by its embeddings or its predictions, the controls by neither"
-        raise ConfigError("evaluate", what, "give --embedding once a slide, or --predictions")
+    if [bool(given) for given in (embedding, predictions, pictures)].count(True) != (model != CONTROLS):
+        what = "a model is judged by its embeddings, its predictions or its pictures, the controls by neither"
+        raise ConfigError("evaluate", what, "give --embedding once a slide, or --predictions, or --pictures")
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     version = sealed.version
-    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds)
-    inputs, absent = FileInputs(files, subject), _absent(files, predictions)
+    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds, pictures)
+    inputs, absent = FileInputs(files, subject, _images(judge, manifest)), _absent(files, predictions)
     with threadpool_limits(limits=threads):
         result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
@@ -79,18 +86,29 @@ def run(
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],
-        inputs=_made(manifest, folds, predictions, files),
+        inputs=_made(files, manifest=manifest, folds=folds, predictions=predictions, pictures=pictures),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
-        code=code_digest("evaluate", module_name),
+        code=code_digest("evaluate", module_name, *([_IMAGES] if _looks_at_images(judge) else [])),
         seed=seed,
     )
 
 
-def _made(manifest: Path, folds: Path | None, predictions: Path | None, files: list[SlideFiles]) -> dict[str, Path]:
+def _made(files: list[SlideFiles], **named: Path | None) -> dict[str, Path]:
     """Return the inputs that the sidecar names."""
-    named = {"manifest": manifest, "folds": folds, "predictions": predictions}
     named |= {f"embedding:{row.slide}": row.embedding for row in files}
     return {name: path for name, path in named.items() if path is not None}
+
+
+def _looks_at_images(judge: ModuleType) -> bool:
+    return "images" in judge.JUDGES
+
+
+def _images(judge: ModuleType, manifest: Path) -> Callable[[str], SlideImages] | None:
+    """Return what opens the real images of a slide, for a task that looks at them."""
+    if not _looks_at_images(judge):
+        return None
+    opened: Callable[[Path, str], SlideImages] = importlib.import_module(_IMAGES).open_images
+    return lambda slide: opened(manifest, slide)
 
 
 def _patches(sealed: Manifest, slide: str) -> Path | None:

@@ -4,7 +4,8 @@ A task is one module that offers
 
 * `PROTOCOLS`: name -> what it does, in a sentence;
 * `NEEDS_LABELS`: whether it can run only where slides have labels;
-* `JUDGES`: what of a model it can judge: its `embedding`, `prediction`s that the model is trained for, or both;
+* `JUDGES`: what of a model it can judge: its `embedding`, `prediction`s that the model is trained for, or both; or
+  `images` that it draws, and then the real ones are given too;
 * `WITHOUT_LABELS`: only where some protocols show no label to train on; those judge embeddings only;
 * `held_out(params)`: only where some protocols test cells of the dataset's test split and no others: these;
   an embedding that was trained on labels is judged by them alone;
@@ -25,5 +26,6 @@ REGISTRY = {
     "crossmodal": "mistline.tasks.crossmodal",
     "domains": "mistline.tasks.domains",
     "expression": "mistline.tasks.expression",
+    "generation": "mistline.tasks.generation",
     "retrieval": "mistline.tasks.retrieval",
 }

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-MODEL = "model"  # the row of the model that is judged; every other row of `Scores.rows` is a control
+    from mistline.store.pictures import Pictures
+
+MODEL = "model"  # the row of the model that is judged; the others of `Scores.rows` are controls and ceilings
 # Columns of the answers' table: these, and two a row.
 ANSWER_KEYS, ANSWER, LOSS = ("slide", "cell_id", "truth"), "answer_", "loss_"
 CONTROLS = "controls"  # the name under which controls are judged, once for all models
@@ -112,6 +114,14 @@ class Inputs(Protocol):
         """Return [n, 3], mean red, green and blue of each given cell's image; None where they are not on record."""
         ...
 
+    def pictures(self, cells: pd.DataFrame, size_px: int) -> NDArray[np.uint8]:
+        """Return [n, C, S, S], the real image of each given cell, brought to S = `size_px`."""
+        ...
+
+    def generated(self) -> Pictures:
+        """Return the images that the model drew."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -132,6 +142,7 @@ class Row:
         about: what it is and how it was made, JSON values only.
         answers: [n] the class or cluster given to each of `Scores.scored`, as text; None where cells get none.
         losses: [n] cross-entropy of that, for comparisons cell by cell; None where there is none.
+        is_ceiling: whether it is given what no model may be given: it is shown apart, and neither ranked nor tested.
     """
 
     metrics: Mapping[str, Estimate]
@@ -139,6 +150,7 @@ class Row:
     about: Mapping[str, Any] = field(default_factory=dict)
     answers: NDArray[np.object_] | None = None
     losses: NDArray[np.floating] | None = None
+    is_ceiling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +160,7 @@ class Scores:
     Args:
         unit: what the intervals resample: donor, slide, gene or cell.
         n: cells (or whatever is scored) behind the metrics.
-        rows: `MODEL` and controls that depend on it, or the controls alone.
+        rows: `MODEL` with the controls and ceilings that depend on it, or the other controls and ceilings.
         settings: everything a reader needs to repeat the numbers, JSON values only.
         scored: slide, cell_id and truth of the scored cells, for maps of the rows' answers; None without any.
     """
@@ -166,8 +178,13 @@ class Scores:
 
     @property
     def controls(self) -> dict[str, Row]:
-        """The other rows."""
-        return {name: row for name, row in self.rows.items() if name != MODEL}
+        """The rows of controls."""
+        return {name: row for name, row in self.rows.items() if name != MODEL and not row.is_ceiling}
+
+    @property
+    def ceilings(self) -> dict[str, Row]:
+        """The rows that show what could be reached."""
+        return {name: row for name, row in self.rows.items() if row.is_ceiling}
 
     def answers(self) -> pd.DataFrame:
         """Return slide, cell_id, truth, `answer_<row>` and `loss_<row>` of the rows that have them.
@@ -185,7 +202,7 @@ class Scores:
     def to_json(self) -> dict[str, Any]:
         """Return the part of the evaluation's JSON that the task is responsible for."""
         model = self.rows.get(MODEL, Row({}))
-        controls = self.controls
+        controls, ceilings = self.controls, self.ceilings
         return {
             "unit": self.unit,
             "n": self.n,
@@ -193,10 +210,12 @@ class Scores:
             "per_unit": _per_unit(model),
             "controls": {name: _metrics(row) for name, row in controls.items()},
             "controls_per_unit": {name: _per_unit(row) for name, row in controls.items()},
+            "ceilings": {name: _metrics(row) for name, row in ceilings.items()},
             "settings": {
                 **self.settings,
                 "model": dict(model.about),
                 "controls": {name: dict(row.about) for name, row in controls.items()},
+                "ceilings": {name: dict(row.about) for name, row in ceilings.items()},
             },
         }
 

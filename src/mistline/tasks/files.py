@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,8 +16,11 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
 from mistline.store.embeddings import Origin, read_embedding, read_origin
+from mistline.store.pictures import Pictures, read_pictures
+from mistline.store.pictures import read_origin as read_pictures_origin
 
 _COLOURS = ("red", "green", "blue")  # columns of the index of a slide's patches
+_IMAGES_AT_ONCE = 256
 _ARRAY = ("array_row", "array_col")  # of slides whose spots lie on an array: their neighbours are those of the array
 
 
@@ -46,6 +49,7 @@ class Subject:
         dataset_version: hash of the manifest the evaluation is of.
         predictions: its predictions (parquet), where it gives any.
         folds: the task's own division of the cells (parquet), where it has one.
+        pictures: the images that it drew (safetensors), where it draws any.
     """
 
     model: str | None
@@ -53,6 +57,10 @@ class Subject:
     dataset_version: str
     predictions: Path | None = None
     folds: Path | None = None
+    pictures: Path | None = None
+
+
+SlideImages = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]  # rows [B], side -> [B, C, S, S]
 
 
 class FileInputs:
@@ -61,20 +69,26 @@ class FileInputs:
     Args:
         slides: the slides judged, in the order of the cohort.
         subject: what is judged on them.
+        images: opens the real images of a slide; None for tasks that look at none.
 
     Raises:
-        InputError: an embedding or prediction was made from another dataset version, model or seed, or the
+        InputError: an embedding, prediction or picture was made from another dataset version, model or seed, or the
             weights differ between slides.
     """
 
-    def __init__(self, slides: Sequence[SlideFiles], subject: Subject) -> None:
+    def __init__(
+        self, slides: Sequence[SlideFiles], subject: Subject, images: Callable[[str], SlideImages] | None = None
+    ) -> None:
         self.slides = {item.slide: item for item in slides}
         self._subject = subject
+        self._images = None if images is None else cache(images)
         expected: dict[str, str | int] = {"dataset_version": subject.dataset_version, "seed": subject.seed}
         if subject.model is not None:
             expected["model"] = subject.model
         made = [item.embedding for item in slides if item.embedding] + [subject.predictions] * self.has_predictions
-        origins = [_checked_origin(path, expected) for path in made if path]
+        origins = [_checked(path, read_origin(path), expected, "embed") for path in made if path]
+        if subject.pictures is not None:
+            _checked(subject.pictures, read_pictures_origin(subject.pictures), expected, "generate")
         if len({origin.model_sha256 for origin in origins}) > 1:
             what = "the slides are embedded with different weights"
             raise InputError(made[0] or "embeddings", what, "run embed again")
@@ -166,6 +180,32 @@ class FileInputs:
             found[own] = index[list(_COLOURS)].to_numpy(dtype=np.float32)
         return found
 
+    def pictures(self, cells: pd.DataFrame, size_px: int) -> NDArray[np.uint8]:
+        """Return [n, C, S, S], the real images of the given cells; see `tasks.base.Inputs`."""
+        if self._images is None:
+            raise InputError("images", "the task asks for images and none were given", "evaluate a dataset with images")
+        found: NDArray[np.uint8] | None = None
+        for slide in cells["slide"].unique():
+            own = np.flatnonzero((cells["slide"] == slide).to_numpy())
+            own = own[np.argsort(cells["row"].to_numpy()[own], kind="stable")]  # in the order of the files
+            images = self._images(str(slide))
+            for start in range(0, len(own), _IMAGES_AT_ONCE):
+                part = own[start : start + _IMAGES_AT_ONCE]
+                block = images(cells["row"].to_numpy()[part], size_px)
+                if found is None:
+                    found = np.empty((len(cells), *block.shape[1:]), dtype=np.uint8)
+                if block.shape[1:] != found.shape[1:]:
+                    what = f"{block.shape[1]} channels, other slides have {found.shape[1]}"
+                    raise InputError(f"images of slide {slide}", what, "evaluate slides with the same channels")
+                found[part] = block
+        if found is None:
+            raise InputError("splits", "no cell is left to judge", "look at splits.json")
+        return found
+
+    def generated(self) -> Pictures:
+        """Return the images that the model drew; see `tasks.base.Inputs`."""
+        return read_pictures(_given(self._subject.pictures, "generated images", "generate"))
+
     @property
     def values(self) -> str:
         """Return what `counts` gives: counts, normalised or log."""
@@ -180,13 +220,12 @@ class FileInputs:
         return tuple(sorted(set.intersection(*panels)))
 
 
-def _checked_origin(path: Path, expected: Mapping[str, str | int]) -> Origin:
-    origin = read_origin(path)
+def _checked(path: Path, origin: Origin, expected: Mapping[str, str | int], stage: str) -> Origin:
     for field, want in expected.items():
         have = getattr(origin, field)
         if have != want:
             what = f"made from another {field.replace('_', ' ')} ({have!r}, this evaluation is of {want!r})"
-            raise InputError(path, what, "run embed again")
+            raise InputError(path, what, f"run {stage} again")
     return origin
 
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.provenance import sidecar
+from mistline.core.seeds import ranked
 from mistline.stages import evaluate
+from mistline.store.embeddings import Origin
 from mistline.store.manifest import read_manifest, write_manifest
+from mistline.store.pictures import Pictures, write_pictures
 
 PARAMS = json.dumps({"label": "cell_type", "bootstrap": 100})
 
@@ -43,7 +51,7 @@ def test_json_is_the_contract(options):
     found = json.loads(options["scores"].read_text())
     assert set(found) == {
         *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
-        *("metrics", "per_unit", "controls", "controls_per_unit", "settings", "seconds", "peak_mb"),
+        *("metrics", "per_unit", "controls", "controls_per_unit", "ceilings", "settings", "seconds", "peak_mb"),
     }
     assert found["dataset_version"] == read_manifest(options["manifest"]).version
     assert set(found["metrics"]) == {"ari", "nmi", "ami"}
@@ -88,6 +96,7 @@ def test_another_dataset_is_refused_and_nothing_written(options):
         ({"params": '{"label": "cell_type", "resolutio": 1}'}, "did you mean resolution"),
         ({"donor": ["d1"]}, "not equally many"),
         ({"embedding": None}, "a model is judged by its embeddings"),
+        ({"pictures": Path("p.safetensors")}, "a model is judged by its embeddings"),
         ({"model": "controls"}, "the controls by neither"),
     ],
 )
@@ -102,3 +111,33 @@ def test_answers_of_scored_cells_are_written_for_maps(options, tmp_path):
     found = pd.read_parquet(answers)
     assert list(found.columns[:3]) == ["slide", "cell_id", "truth"]
     assert json.loads(sidecar(answers).read_text())["stage"] == "evaluate"
+
+
+def test_pictures_are_judged_beside_real_images(options, tmp_path, monkeypatch):
+    drawn = {name: np.random.default_rng(number).integers(0, 256, (150, 1, 16, 16)).astype(np.uint8)
+             for number, name in enumerate(options["slide"])}  # fmt: skip
+    opened = SimpleNamespace(open_images=lambda manifest, slide: lambda rows, size_px: drawn[slide][rows])
+    monkeypatch.setitem(sys.modules, "images_of_a_test", opened)
+    monkeypatch.setattr(evaluate, "_IMAGES", "images_of_a_test")
+    slide, cell_id, images = [], [], []
+    for name, path in zip(options["slide"], options["splits"], strict=True):
+        split = pd.read_parquet(path)
+        rows = np.flatnonzero(split["split"] == "test")
+        rows = rows[ranked(split["cell_id"].iloc[rows].tolist(), 0, "generation", name)[:20]]
+        slide, cell_id = slide + [name] * 20, cell_id + split["cell_id"].iloc[rows].tolist()
+        images.append(drawn[name][rows])
+    pictures, real = tmp_path / "recon.safetensors", np.concatenate(images)
+    made = Origin("good", 0, "w", read_manifest(options["manifest"]).version)
+    told = Pictures(np.array(slide), np.array(cell_id), {"generated": real, "dealt": real[::-1]}, made, {"steps": 3})
+    write_pictures(pictures, told)
+    params = json.dumps({"size_px": 16, "n_cells": 20, "n_train": 50, "n_genes": 3, "bootstrap": 100})
+    options |= {"task": "generation", "protocol": "recon", "params": params, "embedding": None}
+    evaluate.run(**options, pictures=pictures)
+    found = json.loads(options["scores"].read_text())
+    assert (set(found["controls"]), found["ceilings"], found["n"]) == ({"shuffled"}, {}, 40)
+    assert found["metrics"]["psnr"]["value"] == 100
+    assert found["controls"]["shuffled"]["psnr"]["value"] < 20
+    assert "pictures" in json.loads(sidecar(options["scores"]).read_text())["inputs"]
+    write_pictures(pictures, replace(told, origin=replace(made, seed=1)))
+    with pytest.raises(InputError, match=r"made from another seed \(1, this evaluation is of 0\); run generate again"):
+        evaluate.run(**options, pictures=pictures)
