@@ -19,6 +19,7 @@ else:
 
 
 include: "workflow/rules/models.smk"
+include: "workflow/rules/generators.smk"
 include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
@@ -56,11 +57,7 @@ rule dataset:
 
 rule models:
     input:
-        expand(
-            rules.train.output.weights,
-            model=TRAINED,
-            seed=CONFIG.seeds,
-        ),
+        expand(rules.train.output.weights, model=WEIGHTED, seed=CONFIG.seeds),
 
 
 rule embeddings:

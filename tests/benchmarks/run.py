@@ -20,6 +20,7 @@ from tests.benchmarks.bench import Bench, Gate  # noqa: E402  (a script finds th
 PARTS = {
     "dataset": ("projection", "whole", "crops", "export", "loader", "metacells"),
     "evaluation": ("fusion", "tasks"),
+    "generation": ("generation", "merging_quality"),
     "report": ("report",),
     "spatia": ("spatia_images", "spatia_genes", "spatia_step", "spatia_loader", "spatia_embed"),
 }

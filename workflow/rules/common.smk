@@ -38,7 +38,11 @@ EMBEDDERS = [name for name in MODELS if "embedding" in MODELS[name].serves]
 PREDICTORS = [name for name in MODELS if "prediction" in MODELS[name].serves]
 PEERS = [name for name in MODELS if CONFIG.models[name].model == "peer"]
 OURS = [name for name in MODELS if name not in PEERS]
-TRAINED = [name for name in EMBEDDERS if name in OURS]
+AUTOENCODERS = [name for name in MODELS if "latents" in MODELS[name].serves]
+GENERATORS = [name for name in MODELS if "images" in MODELS[name].serves]
+FLOWS = [name for name in GENERATORS if CONFIG.models[name].model == "flow"]
+TRAINED = [name for name in EMBEDDERS if name in OURS] + AUTOENCODERS
+WEIGHTED = [*TRAINED, *GENERATORS]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
@@ -68,6 +72,13 @@ wildcard_constraints:
 # Params are functions of the wildcards: a plain string that holds {word} would be taken for a wildcard.
 def section(name):
     text = json.dumps(CONFIG.model_dump(mode="json")[name])
+    return lambda wildcards: text
+
+
+def generation(*names):
+    """Settings of trained generators that one stage is given: the sampler's, or those and what it draws."""
+    found = CONFIG.generation.model_dump(mode="json", include=set(names))
+    text = json.dumps(found[names[0]] if len(names) == 1 else found)
     return lambda wildcards: text
 
 
@@ -154,8 +165,47 @@ def task_code(stage):
     return lambda wildcards: code_digest(stage, *TASKS[wildcards.task].modules)
 
 
+def trained_files(part):
+    """Config and weights of the autoencoder or condition that a wildcard, or a generator's settings, name."""
+
+    def ask(wildcards):
+        named = getattr(wildcards, part, None)
+        name = named or getattr(MODELS[wildcards.model].params, part)
+        files = (rules.train.output.config, rules.train.output.weights)
+        return expand(files, model=name, seed=wildcards.seed)
+
+    return ask
+
+
+def encoding_code(wildcards):
+    modules = [
+        MODELS[name].modules for name in (wildcards.autoencoder, wildcards.condition)
+    ]
+    return code_digest("encode_cells", *modules[0], *modules[1])
+
+
+def encoded(wildcards):
+    """Latents and conditions of every slide, as a generator reads them."""
+    params = MODELS[wildcards.model].params
+    named = {"autoencoder": params.autoencoder, "condition": params.condition}
+    slides = getattr(wildcards, "slide", SLIDES)
+    files = rules.encode_cells.output.latents
+    return expand(files, **named, seed=wildcards.seed, slide=slides)
+
+
+def paired(wildcards):
+    """Pairs of cells of every slide, for a flow from cell to cell."""
+    if wildcards.model not in FLOWS:
+        return []
+    return expand(rules.pair_cells.output.pairs, slide=SLIDES, **wildcards)
+
+
+def tested_cells(wildcards):
+    return TASKS["generation"].params.n_cells
+
+
 def judged(wildcards):
-    """What a score is made from: embeddings of every slide or predictions, and the task's own folds."""
+    """What a score is made from: embeddings of every slide, predictions or images, and the task's own folds."""
     found = {}
     if wildcards.model in EMBEDDERS:
         found["embeddings"] = expand(
@@ -163,6 +213,8 @@ def judged(wildcards):
         )
     if wildcards.model in PREDICTORS:
         found["predictions"] = expand(rules.predict.output.predictions, **wildcards)
+    if wildcards.model in GENERATORS:
+        found["pictures"] = expand(rules.generate.output.pictures, **wildcards)
     if TASKS[wildcards.task].has_folds:
         found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
     return found
@@ -173,6 +225,7 @@ def judged_options(wildcards, input):
     options = {
         "embeddings": "--embedding",
         "predictions": "--predictions",
+        "pictures": "--pictures",
         "folds": "--folds",
     }
     words = [

@@ -51,7 +51,7 @@ rule embed:
     benchmark:
         "results/benchmarks/embed/{model}.seed-{seed}.{slide}.tsv"
     wildcard_constraints:
-        model=one_of(TRAINED),
+        model=one_of([name for name in TRAINED if name in EMBEDDERS]),
     conda:
         "../../envs/environment.yaml"
     threads: 4

@@ -3,7 +3,7 @@
 # Of every training that goes in steps, what it is of: model/seed, or model/seed/task/protocol.
 COURSES = {
     f"results/models/{model}/seed-{seed}/metrics.jsonl": f"{model}/{seed}"
-    for model in TRAINED
+    for model in WEIGHTED
     for seed in CONFIG.seeds
 } | {
     f"results/predictions/{task}/{protocol}/{model}.seed-{seed}.jsonl": f"{model}/{seed}/{task}/{protocol}"
@@ -24,6 +24,12 @@ SHOWN_PREDICTIONS = [
     ]
     for model in TASKS[task].judged(protocol)
     if model in PREDICTORS
+]
+SHOWN_PICTURES = [
+    f"results/generated/{model}/seed-{CONFIG.seeds[0]}/{protocol}.safetensors"
+    for task, protocol in TABLES
+    for model in TASKS[task].judged(protocol)
+    if model in GENERATORS
 ]
 
 
@@ -47,6 +53,9 @@ rule report:
         courses=list(COURSES),
         shown=SHOWN_EMBEDDINGS,
         predictions=SHOWN_PREDICTIONS,
+        pictures=SHOWN_PICTURES,
+        edits=EDITS,
+        sweeps=SWEEPS,
     output:
         page=report(
             "results/report/index.html",
@@ -82,6 +91,9 @@ rule report:
         ),
         shown=per_file("--embedding", "shown"),
         predictions=per_file("--predictions", "predictions"),
+        pictures=per_file("--pictures", "pictures"),
+        edits=per_file("--edits", "edits"),
+        sweeps=per_file("--sweeps", "sweeps"),
         section=section("report"),
         scales=section("scales"),
         seed=CONFIG.seed,
@@ -90,6 +102,6 @@ rule report:
         "python -m mistline report --root results --benchmarks results/benchmarks --manifest {input.dataset[0]}"
         " --splits-summary {input.splits} {params.quality}"
         " --slides-json {params.slides:q} {params.scores} {params.answers} {params.tests} {params.courses}"
-        " {params.course_names} {params.shown} {params.predictions} --page {output.page}"
-        " --tables {output.tables} --figures {output.figures} --params {params.section:q}"
+        " {params.course_names} {params.shown} {params.predictions} {params.pictures} {params.edits} {params.sweeps}"
+        " --page {output.page} --tables {output.tables} --figures {output.figures} --params {params.section:q}"
         " --scales {params.scales:q} --seed {params.seed} --threads {threads} &> {log}"

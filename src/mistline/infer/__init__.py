@@ -1,1 +1,1 @@
-"""Using trained models: embeddings."""
+"""Using trained models: embeddings, drawn images, edits of genes, and their speed."""

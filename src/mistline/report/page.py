@@ -20,6 +20,7 @@ from mistline.core.errors import OutputError
 from mistline.core.log import progress
 from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
+from mistline.report.generation import GenerationFiles, view_generation
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.results import Results, headlines, view_results
 from mistline.report.scores import Comparison
@@ -40,6 +41,7 @@ SECTIONS = {
     "exclusions": "Exclusions and problems",
     "metacells": "Meta-cells",
     "tasks": "Tasks",
+    "generation": "Generated images",
     "provenance": "Provenance",
 }
 _OF_IMAGES = frozenset(["crops", "metacells"])  # sections that a cohort of tables has nothing for
@@ -76,6 +78,7 @@ class Gathered:
         benchmarks: benchmark files, possibly none.
         root: the result folder, as commands name it.
         predictions: files of models' predictions, possibly none.
+        generated: what generators of images made, possibly nothing.
     """
 
     settings: Report
@@ -92,6 +95,7 @@ class Gathered:
     benchmarks: Sequence[Path]
     root: Path
     predictions: Sequence[Path] = ()
+    generated: GenerationFiles = field(default_factory=GenerationFiles)
 
 
 @dataclass
@@ -125,6 +129,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
         _overview(context, gathered)
         _dataset(context, gathered)
         _tasks(context, gathered, album)
+        _generation(context, gathered, album)
         _provenance(context, gathered)
         views = [wait() for wait in progress(drawn, "draw")]
     _slides(context, gathered, views, album)
@@ -133,12 +138,20 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
     for table in context.tables:
         write_csv(table, tables)
     return render(
-        omit=_OF_IMAGES if gathered.quality is None else frozenset(),
+        omit=(_OF_IMAGES if gathered.quality is None else frozenset())
+        | (set() if gathered.generated else {"generation"}),
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
         viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.version, gathered.predictions),
         **context.values,
+    )
+
+
+def _omitted(gathered: Gathered) -> frozenset[str]:
+    """Return the sections that there is nothing for."""
+    return frozenset(_OF_IMAGES if gathered.quality is None else ()) | (
+        {"generation"} if not gathered.generated else set()
     )
 
 
@@ -293,6 +306,12 @@ def _tasks(context: _Context, gathered: Gathered, album: Album) -> None:
         "no_tasks": "No task was evaluated: the configuration names none under tasks. A task that compares with known "
         "labels also needs slides with a labels file (the sheet's labels column).",
     }
+
+
+def _generation(context: _Context, gathered: Gathered, album: Album) -> None:
+    view = view_generation(gathered.generated, gathered.slides, gathered.version, album)
+    context.tables += view.files if view else ()
+    context.values["generation"] = view
 
 
 def _provenance(context: _Context, gathered: Gathered) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mistline.report.scores import Comparison, Entry, Value
+from mistline.report.scores import Comparison, Entry, NotRun, Value
 from mistline.report.significance import LEGEND, PairedTests
 from mistline.report.tables import Cell, Column, Row, Table, cell, columns, row
 
@@ -36,6 +36,8 @@ def published(item: Comparison) -> tuple[Figure, ...]:
 def score_table(item: Comparison, tests: PairedTests, metrics: Sequence[str], name: str = "") -> Table:
     """Return models and controls of one task and protocol, for some metrics, the best of each column marked.
 
+    Ceilings follow below: they are no rivals.
+
     Args:
         item: the rows.
         tests: of the same table.
@@ -47,10 +49,10 @@ def score_table(item: Comparison, tests: PairedTests, metrics: Sequence[str], na
     heads = [Column(metric, True, parts=("low", "high", "sd_seeds")) for metric in metrics]
     heads += [Column(f"published {metric}", True, "by the same protocol") for metric in told]
     lines = [_line(item, entry, tests, metrics, [f for f in figures if f.row == entry.name], told)
-             for entry in item.entries]  # fmt: skip
+             for entry in (*item.entries, *item.ceilings)]  # fmt: skip
     lines += _others(item, figures, metrics, told)
     lines += [
-        Row((Cell(gone.name, gone.name), _kind(gone.is_control), *[_blank()] * len(metrics),
+        Row((Cell(gone.name, gone.name), cell(_kind(gone)), *[_blank()] * len(metrics),
              *[_NOTHING] * len(told), _NOTHING, Cell(f"not run: {gone.reason}", f"not run: {gone.reason}")),
             "control" if gone.is_control else "")
         for gone in item.not_run
@@ -112,8 +114,9 @@ def _line(
     beside = [_published([figure for figure in figures if figure.metric == metric]) for metric in told]
     seeds = Cell(", ".join(map(str, entry.seeds)), " ".join(map(str, entry.seeds)))
     name = Cell(entry.name, entry.name, note=entry.note)
-    mark = "control" if entry.is_control else ""
-    return Row((name, _kind(entry.is_control), *cells, *beside, seeds, Cell("", "")), mark)
+    kind = "ceiling" if entry in item.ceilings else _kind(entry)
+    mark = "" if kind == "model" else "control"
+    return Row((name, cell(kind), *cells, *beside, seeds, Cell("", "")), mark)
 
 
 def _others(item: Comparison, figures: Sequence[Figure], metrics: Sequence[str], told: Sequence[str]) -> list[Row]:
@@ -142,7 +145,7 @@ def _metric(item: Comparison, entry: Entry, tests: PairedTests, metric: str) -> 
     if metric not in entry.values:
         return _blank()
     is_best = any(entry is winner for winner in item.best(metric))
-    mark = tests.mark(metric, entry.name) if not entry.is_control else None
+    mark = tests.mark(metric, entry.name) if entry in item.entries and not entry.is_control else None
     tags = ["★"] * is_best + ([mark.sign] if mark and mark.sign else [])
     return _score(entry.values[metric], "best" if is_best else "", " ".join(tags), mark.note if mark else "")
 
@@ -157,12 +160,13 @@ def _blank() -> Cell:
     return Cell("–", parts=(None, None, None))
 
 
-def _kind(is_control: bool) -> Cell:
-    return cell("control" if is_control else "model")
+def _kind(row: Entry | NotRun) -> str:
+    return "control" if row.is_control else "model"
 
 
 def _caption(item: Comparison, tests: PairedTests) -> str:
     several = any(value.sd is not None for entry in item.entries for value in entry.values.values())
     told = ["value", "± standard deviation over seeds" if several else "", f"[interval over {item.unit}s]"]
     text = f"{item.task}, protocol {item.protocol}: {' '.join(filter(None, told))}; ★ the best, whoever it is"
+    text += "; a ceiling is given what no model may be given, and is not ranked" if item.ceilings else ""
     return f"{text}; {LEGEND}." if tests.were_made else f"{text}."

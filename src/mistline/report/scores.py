@@ -13,7 +13,8 @@ from mistline.core.files import read_json
 from mistline.core.metrics import direction, place
 
 _TIE = 1e-9
-_CONTROLS = "controls"  # the file that holds what needs no model
+_CONTROLS = "controls"  # the file that holds what needs no model, and a file's rows of that kind
+_CEILINGS = "ceilings"  # a file's rows of that kind
 _NOT_RUN = "not_run"  # in the file of a model that could not be run: why
 _KEYS = ("task", "protocol", "model", "seed", "dataset_version", "unit", "n", "metrics", "controls")
 
@@ -77,6 +78,7 @@ class Comparison:
         n: items scored.
         settings: the task's settings, of the first file.
         not_run: rows without scores.
+        ceilings: rows that are given what no model may be given; shown apart, and no winner or rival of any.
     """
 
     task: str
@@ -87,6 +89,7 @@ class Comparison:
     n: int
     settings: Mapping[str, Any]
     not_run: tuple[NotRun, ...] = ()
+    ceilings: tuple[Entry, ...] = ()
 
     @property
     def is_oracle(self) -> bool:
@@ -188,11 +191,12 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
         first["task"],
         first["protocol"],
         tuple(sorted(metrics, key=place)),
-        (*entries, *_controls(scored)),
+        (*entries, *_beside(scored, _CONTROLS)),
         first["unit"],
         int(first["n"]),
         first.get("settings", {}),
         _not_run(results),
+        tuple(_beside(scored, _CEILINGS)),
     )
 
 
@@ -201,10 +205,11 @@ def _metrics_of(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(result["controls"].values()) if result["model"] == _CONTROLS else [result["metrics"]]
 
 
-def _about(result: Mapping[str, Any], row: str) -> Mapping[str, Any]:
-    """Return what a file tells of its model, or of one of its controls."""
-    settings = result.get("settings", {})
-    found = settings.get("model", {}) if row == "model" else settings.get("controls", {}).get(row, {})
+def _about(result: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Return what a file tells of its model, or of one of its controls or ceilings."""
+    found = result.get("settings", {})
+    for key in keys:
+        found = found.get(key, {})
     return found if isinstance(found, Mapping) else {}
 
 
@@ -223,20 +228,20 @@ def _not_run(results: Sequence[Mapping[str, Any]]) -> tuple[NotRun, ...]:
     return tuple(sorted(found.values(), key=lambda row: (row.is_control, row.name)))
 
 
-def _controls(results: Sequence[Mapping[str, Any]]) -> list[Entry]:
-    """Return each control once where every file agrees on it, else once a model: it then depends on the model."""
-    entries = []
-    for name in sorted({name for result in results for name in result["controls"]}):
+def _beside(results: Sequence[Mapping[str, Any]], kind: str) -> list[Entry]:
+    """Return each control (or ceiling) once where every file agrees on it, else once a model: it depends on that."""
+    entries, is_control = [], kind == _CONTROLS
+    for name in sorted({name for result in results for name in result.get(kind, {})}):
         by_model: dict[str, list[Mapping[str, Any]]] = {}
         for result in results:
-            if name in result["controls"]:
-                row = _row(result, result["controls"][name], _about(result, name))
+            if name in result.get(kind, {}):
+                row = _row(result, result[kind][name], _about(result, kind, name))
                 by_model.setdefault(result["model"], []).append(row)
         scores = [[item["metrics"] for item in items] for items in by_model.values()]
         if all(score == scores[0] for score in scores):
-            entries.append(_entry(name, True, next(iter(by_model.values()))))
+            entries.append(_entry(name, is_control, next(iter(by_model.values()))))
         else:
-            entries += [_entry(f"{name} ({model})", True, items) for model, items in sorted(by_model.items())]
+            entries += [_entry(f"{name} ({model})", is_control, items) for model, items in sorted(by_model.items())]
     return entries
 
 

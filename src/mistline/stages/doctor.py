@@ -19,10 +19,10 @@ import typer
 from mistline.store.verify import verify
 
 PACKAGES = (
-    "anndata", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
-    "opencv-python-headless", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
+    "anndata", "diffusers", "h5py", "igraph", "imagecodecs", "jinja2", "lmdb", "matplotlib", "numpy",
+    "opencv-python-headless", "pandas", "pillow", "pot", "pyarrow", "pydantic", "pyyaml", "rich", "safetensors",
     "scikit-learn", "scipy", "snakemake", "snakemake-executor-plugin-slurm", "threadpoolctl", "tifffile", "timm",
-    "torch", "torch-geometric", "typer", "umap-learn", "xgboost", "zarr", "zstandard",
+    "tomesd", "torch", "torch-geometric", "typer", "umap-learn", "xgboost", "zarr", "zstandard",
 )  # fmt: skip
 OPTIONAL_PACKAGES = ("spatialdata", "spatialdata-io")
 MIN_MEMORY_GB = 4

@@ -17,6 +17,7 @@ from mistline.core.files import atomic_path, read_json, write_text
 from mistline.core.log import progress
 from mistline.core.provenance import record
 from mistline.report.courses import read_course_names
+from mistline.report.generation import GenerationFiles
 from mistline.report.origins import read_origins
 from mistline.report.page import Gathered, build, check_size
 from mistline.report.results import Results, pair_answers
@@ -52,6 +53,9 @@ def run(
         list[Path] | None, typer.Option("--embedding", help="embedding (parquet) of each slide, model after model")
     ] = None,
     predictions: Annotated[list[Path] | None, typer.Option(help="a model's predictions (parquet); repeated")] = None,
+    pictures: Annotated[list[Path] | None, typer.Option(help="what a generator drew (safetensors); repeated")] = None,
+    edits: Annotated[list[Path] | None, typer.Option(help="what edits of genes drew (safetensors); repeated")] = None,
+    sweeps: Annotated[list[Path] | None, typer.Option(help="a generator's speeds (JSON); repeated")] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
@@ -91,6 +95,7 @@ def run(
         benchmarks=sorted(benchmarks.rglob("*.tsv")) if benchmarks else [],
         root=root,
         predictions=predictions or [],
+        generated=GenerationFiles(pictures or (), edits or (), sweeps or ()),
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
         tables_part.mkdir()
@@ -101,7 +106,8 @@ def run(
     logger.info("%s: %.1f MB", page, size / 1e6)
     inputs = {"manifest": manifest, "splits_summary": splits_summary}
     inputs |= {"metacells_quality": metacells_quality} if metacells_quality else {}
-    for name, paths in (("scores", scores), ("tests", tests), ("courses", courses), ("embeddings", embeddings)):
+    repeated = {"scores": scores, "tests": tests, "courses": courses, "embeddings": embeddings}
+    for name, paths in (repeated | {"pictures": pictures, "edits": edits, "sweeps": sweeps}).items():
         inputs |= {f"{name}[{number}]": path for number, path in enumerate(paths or [])}
     chosen = settings.model_dump(mode="json")
     record(

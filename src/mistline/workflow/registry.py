@@ -26,7 +26,7 @@ from mistline.core.errors import ConfigError
 
 CONTROLS = "controls"
 
-EMBEDDING, PREDICTION = "embedding", "prediction"
+EMBEDDING, PREDICTION, LATENTS, IMAGES = "embedding", "prediction", "latents", "images"
 LABELS = "labels"  # what an embedding reads that was trained on labels of the dataset's training split
 _SERVES = frozenset([EMBEDDING])
 _READS = frozenset(["genes"])
@@ -39,7 +39,8 @@ class ResolvedModel:
     Args:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
-        serves: what tasks can judge: its embedding, or predictions that it is trained for, task by task.
+        serves: what tasks can judge: its embedding, predictions that it is trained for task by task, or images; or
+            the latents that generators of images work on.
         reads: what it needs of a dataset: genes, image, coordinates.
         upstream: other runs whose embeddings it reads.
     """
@@ -105,10 +106,29 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
             raise ConfigError(f"models.{name}", what, "leave this model out")
     for name, model in found.items():
         for other in model.upstream:
-            if other not in found or EMBEDDING not in found[other].serves:
-                given = [run for run, item in found.items() if EMBEDDING in item.serves]
-                raise unknown(f"models.{name}.params", "run that gives embeddings", other, dict.fromkeys(given))
+            _require(found, name, other, EMBEDDING)
+        if IMAGES in model.serves:
+            _check_generator(found, runs, name)
     return found
+
+
+def _require(found: Mapping[str, ResolvedModel], name: str, other: str, what: str) -> None:
+    """Refuse a run that names another one which does not give what it is named for."""
+    if other not in found or what not in found[other].serves:
+        given = [run for run, item in found.items() if what in item.serves]
+        plural = {EMBEDDING: "embeddings", LATENTS: "latents of images"}[what]
+        raise unknown(f"models.{name}.params", f"run that gives {plural}", other, dict.fromkeys(given))
+
+
+def _check_generator(found: Mapping[str, ResolvedModel], runs: Mapping[str, ModelRun], name: str) -> None:
+    """Refuse a generator without an autoencoder, or whose condition has no levels to be read apart."""
+    params: Any = found[name].params
+    _require(found, name, params.autoencoder, LATENTS)
+    _require(found, name, params.condition, EMBEDDING)
+    model = runs[params.condition].model
+    if model != "spatia":
+        what = f"its condition {params.condition} is a run of {model}, which has no levels to read apart"
+        raise ConfigError(f"models.{name}.params.condition", what, "name a run of spatia")
 
 
 def resolve_tasks(
@@ -143,7 +163,9 @@ def resolve_tasks(
                 raise unknown(f"tasks.{name}.ablation", "model of this task", model, dict.fromkeys(judged))
         embedders = tuple(model for model in judged if EMBEDDING in models[model].serves)
         without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
-        found[name] = ResolvedTask(params, (module_name,), judged, embedders, without, hasattr(task, "folds"))
+        # `evaluate` reads images for such a task through a module that it imports for no other.
+        modules = (module_name, *(["mistline.train.images"] if IMAGES in task.JUDGES else []))
+        found[name] = ResolvedTask(params, modules, judged, embedders, without, hasattr(task, "folds"))
     return found
 
 

@@ -6,7 +6,9 @@ import pytest
 
 from mistline.core.errors import InputError
 from mistline.core.files import write_json
+from mistline.report.results_tables import score_table
 from mistline.report.scores import Value, format_value, overlap, read_comparisons
+from mistline.report.significance import PairedTests
 from tests.unit.report.tree import score
 
 
@@ -130,3 +132,26 @@ def test_what_could_not_be_run_is_told_and_not_scored(compare):
     ]
     assert "peer" not in [entry.name for entry in found.entries]
     assert found.n == 40
+
+
+def test_a_ceiling_is_shown_apart_and_beats_nobody(compare):
+    result = score("v", "deep", 0, 0.8)
+    result["ceilings"] = {"real": {"ari": {"value": 1.0, "low": 0.9, "high": 1.0}}}
+    result["settings"]["ceilings"] = {"real": {"what": "the truth itself"}}
+    found = compare(result)
+    assert [(row.name, row.note, row.is_control) for row in found.ceilings] == [("real", "the truth itself", False)]
+    assert [entry.name for entry in found.best("ari")] == ["deep"]
+    assert "real" not in found.verdict("ari")
+    table = score_table(found, PairedTests(), ["ari"])
+    kinds = {line.cells[0].text: (line.cells[1].text, line.cells[2].tag) for line in table.rows}
+    assert kinds["real"] == ("ceiling", "")
+    assert kinds["deep"] == ("model", "★")
+    assert "is not ranked" in table.caption
+    assert "ceiling" not in score_table(compare(score("v", "deep", 0, 0.8)), PairedTests(), ["ari"]).caption
+
+
+def test_a_ceiling_that_depends_on_the_model_is_named_after_it(compare):
+    results = [score("v", model, 0, 0.4) for model in ("a", "b")]
+    for value, result in enumerate(results):
+        result["ceilings"] = {"autoencoder": {"ari": {"value": value, "low": value, "high": value}}}
+    assert [row.name for row in compare(*results).ceilings] == ["autoencoder (a)", "autoencoder (b)"]

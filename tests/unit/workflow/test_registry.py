@@ -34,7 +34,9 @@ def test_every_registered_name_resolves(room):
     assert registry
     if room == "models":
         files = {"weights": __file__, "vocabulary": __file__, "weights_sha256": "0" * 64, "vocabulary_sha256": "0" * 64}
-        needed = {"peer": {"method": "celltypist"}, "gene_encoder": {"preset": "scgpt", **files}}
+        parts = {"condition": "spatia", "autoencoder": "vae"}
+        needed = {"peer": {"method": "celltypist"}, "gene_encoder": {"preset": "scgpt", **files}, "diffusion": parts}
+        needed["flow"] = {**parts, "label": "state", "transitions": [["a", "b"]]}
         runs = {name: ModelRun(model=name, params=needed.get(name, {})) for name in registry}
         assert set(resolve_models(runs)) == set(registry)
     for name in registry if room == "tasks" else ():
@@ -136,6 +138,22 @@ def test_a_model_that_was_trained_on_labels_is_judged_by_held_out_donors_alone()
             resolve_tasks({"annotation": run}, LABELLED, models)
     run = TaskRun(**CLUSTERING)
     assert resolve_tasks({"clustering": run}, LABELLED, models)["clustering"].models == ("pca",)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"autoencoder": "p"}, "unknown run that gives latents of images 'p'; choose one of v"),
+        ({"condition": "v"}, "unknown run that gives embeddings 'v'; choose one of p, s"),
+        ({"condition": "p"}, "its condition p is a run of pca, which has no levels to read apart"),
+    ],
+)
+def test_a_generator_names_a_spatia_and_a_vae(change, sentence):
+    runs = {"p": "pca", "s": "spatia", "v": "vae"}
+    models = {name: ModelRun(model=model) for name, model in runs.items()}
+    generator = ModelRun(model="diffusion", params={"condition": "s", "autoencoder": "v", **change})
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        resolve_models({**models, "g": generator})
 
 
 def test_a_model_of_images_is_refused_where_there_are_none():

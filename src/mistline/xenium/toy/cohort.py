@@ -130,6 +130,7 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
     return stream.getvalue()
 
 
+_GENERATOR = {"condition": "spatia", "autoencoder": "vae", "size": "tiny", "modes": ["gene2img"]}
 # Small enough for a laptop. Six donors are too few for the task `biomarker`.
 _MODELS = {
     "pca": {"model": "pca"},
@@ -137,6 +138,18 @@ _MODELS = {
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
+    "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 160}},
+    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 250}},
+    "flow": {
+        "model": "flow",
+        "params": {
+            **_GENERATOR,
+            "steps": 100,
+            "label": "cell_type",
+            "niche": "domain",
+            "transitions": [["Fibroblast", "Tumour"], ["T_cell", "Macrophage"]],
+        },
+    },
 }
 _OF_PLACES = ["pca", "spatia"]  # without a niche, and with one
 _TASKS = {
@@ -154,11 +167,16 @@ _TASKS = {
         "params": {"label": "domain", "n_blocks": 2},
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
+    "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
     "retrieval": {
         "protocols": ["other_donors"],
         "models": _OF_PLACES,
         "params": {"labels": ["cell_type", "domain"]},
     },
+}
+_GENERATION = {
+    "sampling": {"steps": 20},
+    "edits": [{"genes": ["NUCSIZE"], "n_cells": 3}, {"genes": ["NUCBRI"], "n_cells": 3}],
 }
 
 
@@ -176,6 +194,7 @@ def _config(seed: int) -> str:
         "metacells": {"n_metacells": 24, "n_components": 16, "levels": [8, 4, 2], "min_cells": 5},
         "models": _MODELS,
         "tasks": _TASKS,
+        "generation": _GENERATION,
     }
     head = "# Toy slides with known truth (truth.json). Paths are relative to this folder: snakemake --directory here\n"
     return head + yaml.dump(settings, Dumper=_Plain, sort_keys=False)
