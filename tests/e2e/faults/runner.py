@@ -152,22 +152,26 @@ def planned(folder: Path, snakemake: Snakemake, *targets: str) -> list[Job]:
 _HASHES: dict[tuple[int, ...], str] = {}
 
 
-def _hash(path: Path) -> str:
+def _hash(path: str) -> str:
     """Return a file's hash; not read again while it is the same file and the kernel saw no change of it."""
-    of = path.stat()
+    of = os.stat(path)
     state = (of.st_dev, of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns)
     if state not in _HASHES:
-        _HASHES[state] = hash_file(path)
+        _HASHES[state] = hash_file(Path(path))
     return _HASHES[state]
 
 
 def tree(folder: Path, *, without: Sequence[str] = ()) -> Tree:
     """Return every file and folder below with its content's hash; hidden ones too."""
     found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not any(name == other or name.startswith(f"{other}/") for other in without):
-            found[name] = "folder" if path.is_dir() else _hash(path)
+    start = len(str(folder)) + 1
+    for place, folders, files in os.walk(folder):  # several times as fast as pathlib
+        for names, is_folder in ((folders, True), (files, False)):
+            for inner in names:
+                path = os.path.join(place, inner)
+                name = path[start:]
+                if not any(name == other or name.startswith(f"{other}/") for other in without):
+                    found[name] = "folder" if is_folder else _hash(path)
     return found
 
 

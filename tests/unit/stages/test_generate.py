@@ -11,7 +11,8 @@ from mistline.core.errors import ConfigError, InputError
 from mistline.core.provenance import sidecar
 from mistline.core.seeds import ranked
 from mistline.infer import generate as drawing
-from mistline.models.diffusion.model import MadeFor, Model
+from mistline.models.diffusion.generator import MadeFor
+from mistline.models.diffusion.model import Model
 from mistline.models.diffusion.params import Params
 from mistline.stages import generate
 from mistline.store.pictures import Pictures, read_pictures

@@ -9,6 +9,7 @@ import pytest
 
 from mistline.core.errors import ConfigError, InputError, ResourceError
 from mistline.core.provenance import sidecar
+from mistline.models.diffusion.network import Network
 from mistline.stages import train_generator
 from mistline.train.checkpoint import load
 from tests.unit.models.diffusion import synthetic
@@ -56,7 +57,7 @@ def test_five_files_with_their_origin_and_exact_after_an_interruption(encodings,
     assert (found.identity.registry_name, found.model.genes) == ("diffusion", ())
     assert found.model.made_for.condition_sha256 == encodings.condition_sha256
 
-    update = synthetic.registered.Network.losses
+    update = Network.losses
     calls = iter(range(100))
 
     def stopped(self, inputs, draw):
@@ -65,10 +66,10 @@ def test_five_files_with_their_origin_and_exact_after_an_interruption(encodings,
             loss["loss"] = partial(end, signal.SIGTERM)(loss["loss"])
         return loss
 
-    monkeypatch.setattr(synthetic.registered.Network, "losses", stopped)
+    monkeypatch.setattr(Network, "losses", stopped)
     with pytest.raises(ResourceError, match="its state is saved"):
         _train(encodings, tmp_path / "b")
-    monkeypatch.setattr(synthetic.registered.Network, "losses", update)
+    monkeypatch.setattr(Network, "losses", update)
     again = _train(encodings, tmp_path / "b")
     for option, path in whole.items():
         assert path.read_bytes() == again[option].read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,7 +71,7 @@ class Inputs:
         return self.mean + self.std * normal(self.mean, draw)
 
 
-class Denoiser(nn.Module):
+class Denoiser(nn.Module, ABC):
     """A conditional U-Net and the average of its weights, which computes whenever nothing is trained.
 
     Args:
@@ -92,9 +93,9 @@ class Denoiser(nn.Module):
         """Keep an average of all weights; called last by what adds weights of its own."""
         self.average = Average(self, decay)
 
+    @abstractmethod
     def losses(self, inputs: Inputs, draw: torch.Generator) -> dict[str, Tensor]:
         """Return `loss` and what else is logged; of each kind of generator its own."""
-        raise NotImplementedError
 
     def forward(self, inputs: Inputs, draw: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of a batch, each a scalar; of the average of the weights where nothing is trained."""

@@ -9,7 +9,7 @@ import torch
 
 from mistline.data.order import Order, Plan
 from mistline.models.contract import Context, Needs
-from mistline.models.diffusion import model as registered
+from mistline.models.diffusion import generator as registered
 from mistline.models.diffusion.model import Model
 from mistline.models.diffusion.params import Params
 from mistline.models.diffusion.unet import UnetSizes

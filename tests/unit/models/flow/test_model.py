@@ -9,7 +9,7 @@ import torch
 from mistline.config.generation import Merge, Sampling
 from mistline.core.errors import ConfigError, InputError
 from mistline.models.contract import Context
-from mistline.models.flow import model as registered
+from mistline.models.diffusion import generator as registered
 from mistline.models.flow.model import Model
 from mistline.models.flow.network import Inputs
 from mistline.models.flow.params import Params
