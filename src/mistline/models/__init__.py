@@ -22,5 +22,6 @@ REGISTRY = {
     "vae": "mistline.models.vae",
     "diffusion": "mistline.models.diffusion",
     "flow": "mistline.models.flow",
+    "gest": "mistline.models.gest",
     "peer": "mistline.models.peer",
 }

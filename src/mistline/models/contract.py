@@ -9,7 +9,8 @@ arrays, restored from them, and embeds a slide by reading a `Source` of that sli
 order of its cells. It never opens a file.
 
 A model whose training is many steps of AdamW need not write the loop: it offers `Trainable` instead of `fit`, and
-`mistline.train.loop` trains it on any number of devices, with a state that survives a killed job.
+`mistline.train.loop` trains it on any number of devices, with a state that survives a killed job. Where it reads more
+of a part than batches hold, it offers `meet(val: Source)` as well, which is called before training.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+    from mistline.models.vocabulary import Vocabulary
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -37,8 +40,7 @@ class Needs:
         group: a coarser scale; in a shuffled epoch the records of one of its tiles come in one batch, and a batch
             holds as many whole tiles as fit. A tile of more than `batch_size` records is divided, along the tiles
             of `context` where it can be.
-        context: (scale, image_size) of the tiles around the records that come with a batch, with genes as the
-            records have them; finest first.
+        context: (scale, image_size) of the tiles around the records that come with a batch, genes alike; finest first.
     """
 
     scale: str = "cell"
@@ -165,6 +167,9 @@ class Source(Protocol):
 
     values: Literal["counts", "normalised", "log"]
     """What the genes' values are: counts, counts brought to one depth, or log1p of that."""
+
+    vocabulary: Vocabulary | None
+    """The dataset's meta-cells; None for tables."""
 
     def count(self, scale: str = "cell") -> int:
         """Return the number of records."""
@@ -323,10 +328,9 @@ class Trainable(Embedder, Protocol):
 
 
 class Images(Protocol):
-    """The images of one slide's cells."""
+    """The images of one slide's cells; `channels` names the C channels."""
 
     channels: tuple[str, ...]
-    """Names of the C channels."""
 
     def __call__(self, rows: NDArray[np.int64], size_px: int) -> NDArray[np.uint8]:
         """Return [B, C, S, S] of these cells."""

@@ -46,6 +46,7 @@ def run(
     embedding: Annotated[list[Path] | None, typer.Option(help="Embedding (parquet) of each slide; repeated.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="The model's predictions (parquet).")] = None,
     pictures: Annotated[Path | None, typer.Option(help="What the model drew (safetensors).")] = None,
+    filled: Annotated[Path | None, typer.Option(help="The hidden cells that the model generated (parquet).")] = None,
     answers: Annotated[
         Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
     ] = None,
@@ -66,12 +67,13 @@ def run(
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
-    if [bool(given) for given in (embedding, predictions, pictures)].count(True) != (model != CONTROLS):
-        what = "a model is judged by its embeddings, its predictions or its pictures, the controls by neither"
-        raise ConfigError("evaluate", what, "give --embedding once a slide, or --predictions, or --pictures")
+    if [bool(given) for given in (embedding, predictions, pictures, filled)].count(True) != (model != CONTROLS):
+        what = "a model is judged by its embeddings, predictions, pictures or filled cells, the controls by neither"
+        remedy = "give --embedding once a slide, or --predictions, --pictures or --filled"
+        raise ConfigError("evaluate", what, remedy)
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     version = sealed.version
-    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds, pictures)
+    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds, pictures, filled)
     inputs, absent = FileInputs(files, subject, _images(judge, manifest)), _absent(files, predictions)
     with threadpool_limits(limits=threads):
         result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
@@ -86,7 +88,7 @@ def run(
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],
-        inputs=_made(files, manifest=manifest, folds=folds, predictions=predictions, pictures=pictures),
+        inputs=_made(files, manifest=manifest, folds=folds, predictions=predictions, pictures=pictures, filled=filled),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
         code=code_digest("evaluate", module_name, *([_IMAGES] if _looks_at_images(judge) else [])),
         seed=seed,

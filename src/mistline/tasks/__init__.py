@@ -5,7 +5,7 @@ A task is one module that offers
 * `PROTOCOLS`: name -> what it does, in a sentence;
 * `NEEDS_LABELS`: whether it can run only where slides have labels;
 * `JUDGES`: what of a model it can judge: its `embedding`, `prediction`s that the model is trained for, or both; or
-  `images` that it draws, and then the real ones are given too;
+  `images` that it draws, and then the real ones are given too; or `cells` that it generates where some are hidden;
 * `WITHOUT_LABELS`: only where some protocols show no label to train on; those judge embeddings only;
 * `held_out(params)`: only where some protocols test cells of the dataset's test split and no others: these;
   an embedding that was trained on labels is judged by them alone;
@@ -28,4 +28,5 @@ REGISTRY = {
     "expression": "mistline.tasks.expression",
     "generation": "mistline.tasks.generation",
     "retrieval": "mistline.tasks.retrieval",
+    "unseen_generation": "mistline.tasks.unseen_generation",
 }

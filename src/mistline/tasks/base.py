@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
+    from mistline.store.filled import Filled
     from mistline.store.pictures import Pictures
 
 MODEL = "model"  # the row of the model that is judged; the others of `Scores.rows` are controls and ceilings
@@ -120,6 +121,10 @@ class Inputs(Protocol):
 
     def generated(self) -> Pictures:
         """Return the images that the model drew."""
+        ...
+
+    def filled(self) -> Filled:
+        """Return the hidden cells that the model generated."""
         ...
 
 

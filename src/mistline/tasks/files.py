@@ -16,6 +16,7 @@ from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
 from mistline.store.embeddings import Origin, read_embedding, read_origin
+from mistline.store.filled import Filled, read_filled
 from mistline.store.pictures import Pictures, read_pictures
 from mistline.store.pictures import read_origin as read_pictures_origin
 
@@ -50,6 +51,7 @@ class Subject:
         predictions: its predictions (parquet), where it gives any.
         folds: the task's own division of the cells (parquet), where it has one.
         pictures: the images that it drew (safetensors), where it draws any.
+        filled: the hidden cells that it generated (parquet), where it generates any.
     """
 
     model: str | None
@@ -58,6 +60,7 @@ class Subject:
     predictions: Path | None = None
     folds: Path | None = None
     pictures: Path | None = None
+    filled: Path | None = None
 
 
 SlideImages = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]  # rows [B], side -> [B, C, S, S]
@@ -72,8 +75,8 @@ class FileInputs:
         images: opens the real images of a slide; None for tasks that look at none.
 
     Raises:
-        InputError: an embedding, prediction or picture was made from another dataset version, model or seed, or the
-            weights differ between slides.
+        InputError: an embedding, prediction, picture or filled cell was made from another dataset version, model or
+            seed, or the weights differ between slides.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class FileInputs:
         origins = [_checked(path, read_origin(path), expected, "embed") for path in made if path]
         if subject.pictures is not None:
             _checked(subject.pictures, read_pictures_origin(subject.pictures), expected, "generate")
+        if subject.filled is not None:
+            _checked(subject.filled, read_origin(subject.filled), expected, "generate-cells")
         if len({origin.model_sha256 for origin in origins}) > 1:
             what = "the slides are embedded with different weights"
             raise InputError(made[0] or "embeddings", what, "run embed again")
@@ -205,6 +210,10 @@ class FileInputs:
     def generated(self) -> Pictures:
         """Return the images that the model drew; see `tasks.base.Inputs`."""
         return read_pictures(_given(self._subject.pictures, "generated images", "generate"))
+
+    def filled(self) -> Filled:
+        """Return the hidden cells that the model generated; see `tasks.base.Inputs`."""
+        return read_filled(_given(self._subject.filled, "filled cells", "generate-cells"))
 
     @property
     def values(self) -> str:

@@ -80,6 +80,8 @@ class _Loop:
     def __init__(self, model: Trainable, train: Source, val: Source, context: Context) -> None:
         self.model, self.val, self.context = model, val, context
         self.team = Team.current()
+        if hasattr(model, "meet"):
+            model.meet(val)
         self.recipe: Recipe = model.recipe(train)
         self.stream = Stream(train, self.recipe, context.seed, self.team)
         self.total = self.stream.steps()

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from mistline.data import Loader, MistDataset, open_dataset
+from mistline.mist.metacells import read_vocabulary
 from mistline.models.contract import Batch, Needs, Source
+from mistline.models.vocabulary import Vocabulary
 from mistline.store.manifest import read_manifest
 from mistline.train.tables import TableSource
 
@@ -72,6 +77,15 @@ class DatasetSource:
         self.panels = cells.genes.measured
         self.slides = cells.slides
         self.channels = cells.channels
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """Return the dataset's meta-cells, read when they are first asked for; see `Source`."""
+        sealed = read_manifest(self._manifest)
+        found = read_vocabulary(sealed.locate(sealed.content["metacells"]["path"]))
+        levels = [np.asarray(found.levels[name], dtype=np.int64) for name in sorted(found.levels)]
+        stacked = np.stack(levels, axis=1) if levels else np.zeros((len(found.c_expr), 0), dtype=np.int64)
+        return Vocabulary(tuple(found.genes.gene_ids.tolist()), found.c_expr.astype(np.float32), stacked)
 
     def count(self, scale: str = "cell") -> int:
         """Return the number of records."""

@@ -23,6 +23,7 @@ from mistline.data.sample import Batch
 from mistline.mist.expression import CountsFile
 from mistline.mist.labels import PREFIX
 from mistline.models.contract import Needs
+from mistline.models.vocabulary import Vocabulary
 from mistline.store.manifest import Manifest, read_manifest
 from mistline.train.patches import CHANNELS, PatchImages
 
@@ -65,7 +66,10 @@ class TableSource:
         slides: see `Source`.
         channels: red, green and blue where every slide has an image, else none.
         values: see `Source`.
+        vocabulary: none.
     """
+
+    vocabulary: Vocabulary | None = None
 
     def __init__(
         self,

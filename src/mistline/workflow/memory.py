@@ -44,6 +44,7 @@ NEEDS = {
     "pair_cells": Need(4000, 2000, 24),
     "train_generator": Need(10_000),
     "generate": Need(10_000),
+    "generate_cells": Need(6000, 500),
     "edit": Need(8000),
     "sweep": Need(8000),
     "assign_folds": Need(1500, 400),

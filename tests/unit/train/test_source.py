@@ -124,3 +124,13 @@ def test_tiles_come_with_the_cells_at_their_own_size_with_their_genes(results):
     assert tuple(around.tiles.image.shape[1:]) == (1, 16, 16)
     assert len(around.tiles.gene_offset) == len(around.tiles.record_id) + 1
     assert [around.tiles.record_id[i] for i in around.row.tolist()] == batch.tiles["niche"]
+
+
+def test_the_vocabulary_holds_the_meta_cells_of_the_cells(results):
+    found = DatasetSource(_manifest(results))
+    vocabulary = found.vocabulary
+    batch = next(found.batches(Needs(batch_size=1000)))
+    assert batch.metacell.max() < len(vocabulary.expression) == len(vocabulary.levels)
+    assert vocabulary.expression.shape[1] == len(vocabulary.genes)
+    assert set(vocabulary.genes) <= set(found.genes)
+    assert (vocabulary.levels >= 0).all()

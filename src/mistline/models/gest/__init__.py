@@ -1,0 +1,1 @@
+"""GeST: a generative transformer of cells in space; see README.md."""

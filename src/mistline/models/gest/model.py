@@ -1,0 +1,370 @@
+"""The registered model: see `mistline.models.contract.Trainable`.
+
+A record of the training is the cell at the centre of a window. The other cells of the window come from what the model
+holds of the part that the record is of: places and meta-cells of all its cells. So windows of training cells hold
+training cells alone, and those of validation cells none of them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mistline.core.errors import InputError
+from mistline.core.seeds import derive, generator
+from mistline.models.contract import Batch, Block, Context, Needs, Recipe, Source
+from mistline.models.gest import vocabulary as metacells
+from mistline.models.gest.embedding import Niche, embed, ordered
+from mistline.models.gest.network import Cache, Inputs, Network, Sizes
+from mistline.models.gest.params import Params
+from mistline.models.gest.reading import Reader, Slide
+from mistline.models.gest.serialise import Serialisation
+from mistline.models.gest.windows import Cells, Windows, around, seen_and_asked, waste
+from mistline.models.vocabulary import Vocabulary
+
+logger = logging.getLogger("mistline.models")
+
+_ABOUT, _QUERY = "about", "query."  # stored beside the weights
+_SETTINGS = ("heads", "head", "spatial", "hierarchy", "window_um", "bin_um")  # what shapes do not tell
+_PLAIN = ("tokens.asked", "head.temperature")  # not pulled to zero
+_CENTRES = 1000  # windows that are looked at before training
+_REMEDY = "restore them with their own settings, or train again"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A context that was read: what `Model.ask` needs of it.
+
+    Args:
+        cache: keys and values.
+        centre_um: float64 [2] what places are relative to.
+    """
+
+    cache: Cache
+    centre_um: NDArray[np.float64]
+
+
+class Model:
+    """See `mistline.models.contract.Trainable`.
+
+    Args:
+        params: settings.
+        vocabulary: the meta-cells.
+        profiles: float32 [K, p] of them, as `vocabulary.whitened` gives them.
+        query: how a cell is given one of them; None where the dataset has done so.
+    """
+
+    def __init__(
+        self,
+        params: Params,
+        vocabulary: Vocabulary,
+        profiles: NDArray[np.float32],
+        query: metacells.Query | None,
+    ) -> None:
+        self.params, self.query = params, query
+        self.genes = vocabulary.genes
+        levels = vocabulary.levels
+        self.net = Network(
+            _sizes(params, levels),
+            torch.from_numpy(profiles),
+            torch.from_numpy(vocabulary.expression),
+            torch.from_numpy(levels),
+            Serialisation(params.order, params.power, params.random_share),
+            params.window_um,
+        )
+        self.expression = vocabulary.expression  # [K, T]: what probabilities of meta-cells are weights of
+        self.window_um = params.window_um
+        self.reader = Reader(self.genes, len(levels), query, params.min_overlap)
+        self.told: dict[str, str] = {}
+        self._parts: list[Mapping[str, Slide]] = []
+
+    @classmethod
+    def create(cls, params: Params, source: Source, context: Context) -> Model:
+        """Return an untrained model that holds the training cells.
+
+        Raises:
+            InputError: there are too few cells for meta-cells, or no window has enough of them.
+        """
+        vocabulary, query = source.vocabulary, None
+        if vocabulary is None:
+            vocabulary, query = metacells.fit(source, params, context.seed)
+        profiles = metacells.whitened(vocabulary.expression, params.profile_components)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(context.seed, "gest", "weights"))
+            model = cls(params, vocabulary, profiles, query)
+        model._parts.append(model.reader.read(source))
+        model._look(derive(context.seed, "gest", "windows"))
+        return model
+
+    @classmethod
+    def restore(cls, params: Params, arrays: Mapping[str, NDArray[Any]], genes: tuple[str, ...]) -> Model:
+        """Return a trained model from what `arrays` gave.
+
+        Raises:
+            InputError: the weights are of other settings or of another network.
+        """
+        where, given = "weights of gest", {name: np.array(value) for name, value in arrays.items()}
+        told = given.pop(_ABOUT, None)
+        if told is None:
+            raise InputError(where, "they do not tell what they are of", "train again")
+        about = json.loads(told.tobytes())
+        for name, own in _settings(params).items():
+            if about["settings"].get(name) != own:
+                what = f"they are of a model with {name} {about['settings'].get(name)}, the settings say {own}"
+                raise InputError(where, what, _REMEDY)
+        asked = {name.removeprefix(_QUERY): given.pop(name) for name in list(given) if name.startswith(_QUERY)}
+        missing = {"expression", "levels", "tokens.profiles"} - set(given)
+        if missing or given["expression"].shape[1] != len(genes):
+            raise InputError(where, "they lack meta-cells, or these have other genes", _REMEDY)
+        vocabulary = Vocabulary(genes, given["expression"], given["levels"])
+        model = cls(params, vocabulary, given["tokens.profiles"], metacells.restored(asked) if asked else None)
+        weights = {name: torch.from_numpy(value) for name, value in given.items()}
+        wanted = model.net.state_dict()
+        same = (name for name in wanted if name in weights and weights[name].shape == wanted[name].shape)
+        for name in sorted({*wanted, *weights} - set(same)):
+            raise InputError(where, f"{name} is missing, of another shape, or not of this network", _REMEDY)
+        model.net.load_state_dict(weights)
+        model.net.eval()
+        model.told = about["told"]
+        return model
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the weights, the meta-cells, and what shapes do not tell."""
+        told = json.dumps({"settings": _settings(self.params), "told": self.told}, sort_keys=True).encode()
+        found = {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
+        asked = {} if self.query is None else {_QUERY + name: value for name, value in self.query.arrays().items()}
+        return {**found, **asked, _ABOUT: np.frombuffer(told, dtype=np.uint8)}
+
+    def describe(self) -> dict[str, str]:
+        """Return what the model card says of it."""
+        n_metacells, n_genes = self.expression.shape
+        whose = "of the dataset" if self.query is None else "fitted on training cells"
+        params = self.params
+        return {
+            "Network": f"{params.layers} layers, {params.heads} heads, width {params.width}, "
+            f"{sum(value.numel() for value in self.net.parameters()):,} weights",
+            "Meta-cells": f"{n_metacells} of {n_genes} genes, {whose}; "
+            f"coarser levels of {', '.join(map(str, self.net.sizes.groups)) or 'none'}",
+            "Order": f"{params.order}, {params.random_share:.0%} of windows random",
+            **self.told,
+        }
+
+    def recipe(self, train: Source) -> Recipe:
+        """Return how it is trained."""
+        del train
+        params = self.params
+        return Recipe(
+            needs=Needs(batch_size=params.train_batch),
+            steps=params.steps,
+            accumulate=params.accumulate,
+            betas=(0.9, 0.95),
+            warmup_steps=round(params.warmup * params.steps),
+            clip=params.clip,
+            validate_every=params.validate_every,
+            val_batches=params.val_batches,
+            save_every=params.save_every,
+            patience=params.patience,
+        )
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Return the trained parameters; norms, biases and embeddings are not pulled to zero."""
+        found: dict[float, list[Tensor]] = {}
+        for name, value in self.net.named_parameters():
+            is_plain = value.ndim < 2 or name in _PLAIN
+            found.setdefault(0.0 if is_plain else self.params.weight_decay, []).append(value)
+        return [{"params": own, "lr": self.params.learning_rate, "weight_decay": decay} for decay, own in found.items()]
+
+    def meet(self, val: Source) -> None:
+        """Hold the cells of the validation part as well."""
+        self._parts[1:] = [self.reader.read(val)]
+
+    def prepare(self, batch: Batch, device: str) -> Inputs:
+        """Return the windows around a batch of cells, on the device; those with too few cells are left out.
+
+        Raises:
+            InputError: a cell is of none of the parts that the model holds.
+        """
+        xy_um, names = batch.xy_um.numpy().astype(np.float64), np.asarray(batch.slide, dtype=object)
+        parts = []
+        for name in dict.fromkeys(batch.slide):
+            for cells, centres in self._held(name, xy_um[names == name]):
+                windows = around(cells, centres, self.params.window_um, self.params.max_cells)
+                keep = windows.lengths >= self.params.min_cells
+                parts.append((cells, centres[keep], windows.kept(keep)))
+        return self._packed(parts).to(device)
+
+    def embed(self, slide: Source, context: Context) -> Iterator[Block]:
+        """Yield every cell of the slide, in the order of the source: its niche, of the cells of the source.
+
+        Raises:
+            InputError: the meta-cells of the source are not the model's, or it measured too few of its genes.
+        """
+        self._refuse_others(slide)
+        self.net.to(context.device)
+        niche = Niche(self.params.niche_um, self.params.max_cells, self.params.embed_corners)
+        for own in self.reader.read(slide).values():
+            yield from embed(self.net, own, niche)
+
+    @torch.no_grad()
+    def read(
+        self,
+        seen_xy_um: NDArray[np.floating],
+        seen_metacell: NDArray[np.integer],
+        centre_um: NDArray[np.floating],
+        corner: int = 0,
+    ) -> Seen:
+        """Read a context; places can then be asked of it as often as one likes.
+
+        Args:
+            seen_xy_um: [n, 2].
+            seen_metacell: [n].
+            centre_um: [2] centre of the window.
+            corner: the anchor, a place in `serialise.CORNERS`.
+
+        Raises:
+            InputError: no cell is seen.
+        """
+        if not len(seen_xy_um):
+            raise InputError("context", "no cell is seen", "widen the window")
+        self.net.eval()
+        centre = np.asarray(centre_um, dtype=np.float64)
+        cells = Cells(np.asarray(seen_xy_um, dtype=np.float32), np.asarray(seen_metacell, dtype=np.int64))
+        whole = Windows(np.arange(len(cells)), np.array([len(cells)]))
+        order = ordered(cells, whole, centre[None], self.params.window_um, corner)
+        metacell = torch.from_numpy(cells.metacell[order]).to(self._device)
+        return Seen(self.net.context(self._delta(cells.xy_um[order], centre), metacell), centre)
+
+    @torch.no_grad()
+    def ask(self, seen: Seen, xy_um: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Return float32 [m, K] probabilities of the meta-cells at places [m, 2], each by the whole context."""
+        logits = self.net.target(seen.cache, self._delta(np.asarray(xy_um, dtype=np.float64), seen.centre_um))
+        return logits.float().softmax(dim=1).cpu().numpy()
+
+    def probabilities(
+        self,
+        seen_xy_um: NDArray[np.floating],
+        seen_metacell: NDArray[np.integer],
+        target_xy_um: NDArray[np.floating],
+        centre_um: NDArray[np.floating] | Sequence[float] = (0.0, 0.0),
+        corners: Sequence[int] = (0,),
+    ) -> NDArray[np.float32]:
+        """Return float32 [m, K] probabilities of the meta-cells at unseen places.
+
+        Args:
+            seen_xy_um: [n, 2] of the seen cells.
+            seen_metacell: [n] of them.
+            target_xy_um: [m, 2].
+            centre_um: [2] centre of the window, best a seen cell.
+            corners: anchors whose orders are averaged over.
+
+        Raises:
+            InputError: no cell is seen.
+        """
+        given = (seen_xy_um, seen_metacell, np.asarray(centre_um))
+        found = [self.ask(self.read(*given, corner), target_xy_um) for corner in corners]
+        return np.mean(found, axis=0, dtype=np.float32)
+
+    def metacells_of(self, source: Source) -> NDArray[np.int64]:
+        """Return int64 [n], the meta-cells of a source's cells in its order.
+
+        Raises:
+            InputError: see `embed`.
+        """
+        self._refuse_others(source)
+        return np.concatenate([own.cells.metacell for own in self.reader.read(source).values()])
+
+    @property
+    def _device(self) -> torch.device:
+        return self.net.norm.weight.device
+
+    def _delta(self, xy_um: NDArray[np.floating], centre_um: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy((xy_um - centre_um).astype(np.float32)).to(self._device)
+
+    def _held(self, name: str, xy_um: NDArray[np.float64]) -> Iterator[tuple[Cells, NDArray[np.float64]]]:
+        """Yield the cells of each part with those places [B, 2] at which it has one; the first part that does."""
+        left = np.ones(len(xy_um), dtype=bool)
+        for part in self._parts:
+            if name in part and left.any():
+                own = left & (part[name].cells.at(xy_um) >= 0)
+                left &= ~own
+                if own.any():
+                    yield part[name].cells, xy_um[own]
+        if left.any():
+            what = f"{left.sum()} records are of no part of the dataset that this model has read"
+            raise InputError(f"slide {name}", what, "train and validate on the parts it was created with")
+
+    def _packed(self, parts: Sequence[tuple[Cells, NDArray[np.float64], Windows]]) -> Inputs:
+        """Return the windows of several slides, one after the other."""
+        lengths = np.concatenate([windows.lengths for _, _, windows in parts])
+        deltas = [cells.xy_um[own.cells] - centres[own.number] for cells, centres, own in parts]
+        jitter = [np.full(len(own.lengths), self._jitter_um(cells)) for cells, _, own in parts]
+        seen, asked = seen_and_asked(lengths)
+        arrays = (
+            np.concatenate(deltas).astype(np.float32),
+            np.concatenate([cells.metacell[own.cells] for cells, _, own in parts]),
+            np.repeat(np.arange(len(lengths)), lengths),
+            np.concatenate(jitter).astype(np.float32),
+            seen,
+            asked,
+        )
+        return Inputs(*map(torch.from_numpy, arrays), tuple(lengths.tolist()))
+
+    def _jitter_um(self, cells: Cells) -> float:
+        return 2 * cells.spacing_um if self.params.jitter_um is None else self.params.jitter_um
+
+    def _look(self, seed: int) -> None:
+        """Learn how large windows are, and say so.
+
+        Raises:
+            InputError: none of those looked at has enough cells.
+        """
+        slides = [own.cells for own in self._parts[0].values()]
+        total = sum(map(len, slides))
+        lengths = np.empty(0, dtype=np.int64)
+        for number, cells in enumerate(slides):
+            n = -(-_CENTRES * len(cells) // total)
+            rows = generator(seed, number).choice(len(cells), min(n, len(cells)), replace=False)
+            found = around(cells, cells.xy_um[rows].astype(np.float64), self.params.window_um, self.params.max_cells)
+            lengths = np.concatenate([lengths, found.lengths])
+        is_small = lengths < self.params.min_cells
+        if is_small.all():
+            what = f"none of {len(lengths)} windows of {self.params.window_um:g} um has {self.params.min_cells} cells"
+            raise InputError("training cells", what, "raise window_um, or lower min_cells")
+        told = f"{self.params.window_um:g} um, {lengths.mean():.0f} cells in the mean"
+        if is_small.any():
+            told += f"; {is_small.mean():.1%} have fewer than {self.params.min_cells} and are left out"
+        self.told = {"Windows": f"{told}; packed: no padding (of windows padded to the longest {waste(lengths):.0%})"}
+        logger.info("windows: %s", self.told["Windows"])
+
+    def _refuse_others(self, slide: Source) -> None:
+        other = slide.vocabulary
+        if self.query is None and other is not None and not np.array_equal(other.expression, self.expression):
+            what = "its meta-cells are not those that the model was trained with"
+            raise InputError("dataset", what, "use the model with the dataset it was trained on")
+
+
+def _sizes(params: Params, levels: NDArray[np.int64]) -> Sizes:
+    groups = tuple(int(level.max()) + 1 for level in levels.T) if params.hierarchy else ()
+    return Sizes(
+        width=params.width,
+        layers=params.layers,
+        heads=params.heads,
+        dropout=params.dropout,
+        step_um=params.step_um,
+        spatial=params.spatial,
+        head=params.head,
+        groups=groups,
+    )
+
+
+def _settings(params: Params) -> dict[str, Any]:
+    """Return settings that must be the same when weights are restored."""
+    return {name: value for name, value in params.model_dump(mode="json").items() if name in _SETTINGS}
