@@ -144,7 +144,7 @@ _MODELS = {
         "model": "flow",
         "params": {
             **_GENERATOR,
-            "steps": 100,
+            "steps": 60,
             "label": "cell_type",
             "niche": "domain",
             "transitions": [["Fibroblast", "Tumour"], ["T_cell", "Macrophage"]],
@@ -176,7 +176,7 @@ _TASKS = {
 }
 _GENERATION = {
     "sampling": {"steps": 20},
-    "edits": [{"genes": ["NUCSIZE"], "n_cells": 3}, {"genes": ["NUCBRI"], "n_cells": 3}],
+    "edits": [{"genes": ["NUCSIZE"], "n_cells": 2}, {"genes": ["NUCBRI"], "n_cells": 2}],
 }
 
 
