@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# Tests run side by side, and their networks are tiny: a thread for each core in each of them would mostly wait. Set
+# before torch is imported; what a test says of threads by itself holds.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 Snakemake = Callable[..., subprocess.CompletedProcess[str]]

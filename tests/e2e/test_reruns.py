@@ -16,6 +16,7 @@ from tests.e2e.conftest import options
 # One of the toy slides has an H&E, which is cut by the index of each scale.
 DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "export_viewer", "evaluate", "report"}
 DOWNSTREAM_OF_SHARDS |= {"assign_folds", "predict", "compare"}
+DOWNSTREAM_OF_SHARDS |= {"encode_cells", "train_generator", "generate", "edit"}
 
 
 def planned(output: str) -> set[str]:
@@ -57,6 +58,12 @@ def test_a_report_parameter(toy_copy: Path, snakemake: Snakemake) -> None:
     change_config(toy_copy, "report", title="Another title")
     run = snakemake("--dry-run", *options(toy_copy), "all")
     assert planned(run.stdout + run.stderr) == {"report"}
+
+
+def test_how_images_are_sampled(toy_copy: Path, snakemake: Snakemake) -> None:
+    change_config(toy_copy, "generation", sampling={"steps": 3})
+    run = snakemake("--dry-run", *options(toy_copy), "all")
+    assert planned(run.stdout + run.stderr) == {"generate", "edit", "evaluate", "compare", "report"}
 
 
 def test_a_crop_parameter(toy_copy: Path, snakemake: Snakemake) -> None:

@@ -16,7 +16,12 @@ from mistline.config.load import load_config
 from mistline.core.errors import MistlineError
 from mistline.workflow.digest import code_digest
 from mistline.workflow.memory import memory_mb
-from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
+from mistline.workflow.registry import (
+    check_encoded,
+    resolve_models,
+    resolve_tasks,
+    shown_runs,
+)
 
 # A bare `configfile:` would merge the user's slides into every --configfile run.
 if not workflow.configfiles:
@@ -28,6 +33,7 @@ try:
     CONFIG = load_config(config, root=ROOT)
     MODELS = resolve_models(CONFIG.models, CONFIG.has_images)
     TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
+    check_encoded(CONFIG.generation.encoded.test, TASKS)
     SHOWN_RUNS = shown_runs(CONFIG.viewer, CONFIG.seeds, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))

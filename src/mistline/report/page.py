@@ -138,8 +138,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
     for table in context.tables:
         write_csv(table, tables)
     return render(
-        omit=(_OF_IMAGES if gathered.quality is None else frozenset())
-        | (set() if gathered.generated else {"generation"}),
+        omit=_omitted(gathered),
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
@@ -150,9 +149,8 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
 
 def _omitted(gathered: Gathered) -> frozenset[str]:
     """Return the sections that there is nothing for."""
-    return frozenset(_OF_IMAGES if gathered.quality is None else ()) | (
-        {"generation"} if not gathered.generated else set()
-    )
+    of_images = _OF_IMAGES if gathered.quality is None else frozenset()
+    return of_images | (frozenset() if gathered.generated else {"generation"})
 
 
 def check_size(text: str, budget: int = BUDGET_BYTES) -> int:

@@ -169,6 +169,22 @@ def resolve_tasks(
     return found
 
 
+def check_encoded(n_encoded: int, tasks: Mapping[str, ResolvedTask]) -> None:
+    """Refuse a task that tests more cells of a slide than are encoded for generators.
+
+    Args:
+        n_encoded: test cells of a slide, `generation.encoded.test`.
+        tasks: what `resolve_tasks` returned.
+
+    Raises:
+        ConfigError: the task `generation` asks for more.
+    """
+    asked = getattr(tasks["generation"].params, "n_cells", 0) if "generation" in tasks else 0
+    if asked > n_encoded:
+        what = f"{asked} test cells a slide are asked for, and {n_encoded} are encoded"
+        raise ConfigError("tasks.generation.params.n_cells", what, "ask for fewer, or raise generation.encoded.test")
+
+
 def shown_runs(
     viewer: Viewer, seeds: Sequence[int], models: Mapping[str, ResolvedModel]
 ) -> tuple[tuple[str, int], ...]:

@@ -14,7 +14,7 @@ from mistline.config.tasks import TaskRun
 from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
 from mistline.workflow.digest import reachable
-from mistline.workflow.registry import resolve_models, resolve_tasks, shown_runs
+from mistline.workflow.registry import check_encoded, resolve_models, resolve_tasks, shown_runs
 
 SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
 LABELLED = (Slide(**SLIDE, labels="labels.csv"),)
@@ -154,6 +154,21 @@ def test_a_generator_names_a_spatia_and_a_vae(change, sentence):
     generator = ModelRun(model="diffusion", params={"condition": "s", "autoencoder": "v", **change})
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         resolve_models({**models, "g": generator})
+
+
+def test_more_test_cells_than_are_encoded_are_refused():
+    models = resolve_models(
+        {
+            **{name: ModelRun(model=name) for name in ("spatia", "vae")},
+            "g": ModelRun(model="diffusion", params={"condition": "spatia", "autoencoder": "vae"}),
+        }
+    )
+    run = TaskRun(protocols=("gene2img",), params={"n_cells": 300})
+    tasks = resolve_tasks({"generation": run}, LABELLED, models)
+    assert tasks["generation"].models == ("g",)
+    check_encoded(300, tasks)
+    with pytest.raises(ConfigError, match="300 test cells a slide are asked for, and 299 are encoded"):
+        check_encoded(299, tasks)
 
 
 def test_a_model_of_images_is_refused_where_there_are_none():

@@ -136,15 +136,15 @@ _MODELS = {
     "pca": {"model": "pca"},
     "image": {"model": "image"},
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
-    "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 25, "min_epochs": 5}},
+    "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
-    "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 160}},
-    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 250}},
+    "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 140}},
+    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 160}},
     "flow": {
         "model": "flow",
         "params": {
             **_GENERATOR,
-            "steps": 100,
+            "steps": 40,
             "label": "cell_type",
             "niche": "domain",
             "transitions": [["Fibroblast", "Tumour"], ["T_cell", "Macrophage"]],
@@ -155,15 +155,15 @@ _OF_PLACES = ["pca", "spatia"]  # without a niche, and with one
 _TASKS = {
     "annotation": {
         "protocols": ["external_query"],
-        "models": ["pca", "image", "spatia", "fusion"],
+        "models": ["pca", "spatia", "fusion"],
         "params": {"label": "cell_type"},
     },
-    "clustering": {"protocols": ["fixed_resolution"], "params": {"label": "cell_type"}},
+    "clustering": {"protocols": ["fixed_resolution"], "models": ["pca", "image", "spatia"], "params": {"label": "cell_type"}},
     "composition": {"protocols": ["dataset_split"], "models": _OF_PLACES, "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {
         "protocols": ["spatial_block"],
-        "models": ["pca", "image", "spatia", "fusion"],
+        "models": ["pca", "spatia", "fusion"],
         "params": {"label": "domain", "n_blocks": 2},
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
@@ -175,8 +175,8 @@ _TASKS = {
     },
 }
 _GENERATION = {
-    "sampling": {"steps": 20},
-    "edits": [{"genes": ["NUCSIZE"], "n_cells": 3}, {"genes": ["NUCBRI"], "n_cells": 3}],
+    "sampling": {"steps": 12},
+    "edits": [{"genes": ["NUCSIZE"], "n_cells": 2}, {"genes": ["NUCBRI"], "n_cells": 2}],
 }
 
 
