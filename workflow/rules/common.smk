@@ -47,6 +47,7 @@ OURS = [name for name in MODELS if name not in PEERS]
 AUTOENCODERS = [name for name in MODELS if "latents" in MODELS[name].serves]
 GENERATORS = [name for name in MODELS if "images" in MODELS[name].serves]
 FLOWS = [name for name in GENERATORS if CONFIG.models[name].model == "flow"]
+FILLERS = [name for name in MODELS if "cells" in MODELS[name].serves]
 TRAINED = [name for name in EMBEDDERS if name in OURS] + AUTOENCODERS
 WEIGHTED = [*TRAINED, *GENERATORS]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
@@ -210,10 +211,16 @@ def tested_cells(wildcards):
     return TASKS["generation"].params.n_cells
 
 
+def holes(wildcards):
+    """Which squares the task hides, and the models fill."""
+    return json.dumps(TASKS["unseen_generation"].params.holes.model_dump(mode="json"))
+
+
 def judged(wildcards):
-    """What a score is made from: embeddings of every slide, predictions or images, and the task's own folds."""
+    """What a score is made from: embeddings of every slide, predictions, images or cells, and the task's own folds."""
     found = {}
-    if wildcards.model in EMBEDDERS:
+    judges = TASKS[wildcards.task].judges
+    if wildcards.model in EMBEDDERS and "embedding" in judges:
         found["embeddings"] = expand(
             rules.embed.output.embedding, slide=SLIDES, **wildcards
         )
@@ -221,6 +228,8 @@ def judged(wildcards):
         found["predictions"] = expand(rules.predict.output.predictions, **wildcards)
     if wildcards.model in GENERATORS:
         found["pictures"] = expand(rules.generate.output.pictures, **wildcards)
+    if wildcards.model in FILLERS and "cells" in judges:
+        found["filled"] = expand(rules.generate_cells.output.filled, **wildcards)
     if TASKS[wildcards.task].has_folds:
         found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
     return found
@@ -232,6 +241,7 @@ def judged_options(wildcards, input):
         "embeddings": "--embedding",
         "predictions": "--predictions",
         "pictures": "--pictures",
+        "filled": "--filled",
         "folds": "--folds",
     }
     words = [

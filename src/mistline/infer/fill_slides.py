@@ -29,14 +29,14 @@ class Cells:
         slide: name.
         cell_id: [N].
         xy_um: float32 [N, 2].
-        metacell: int [N] rows of the model's vocabulary.
+        content: [N] rows of the model's meta-cells, or [N, T] profiles.
         tested: [N] whether a cell is in the test split.
     """
 
     slide: str
     cell_id: list[str]
     xy_um: NDArray[np.float32]
-    metacell: NDArray[np.int64]
+    content: NDArray[Any]
     tested: NDArray[np.bool_]
 
 
@@ -52,28 +52,22 @@ def read_cells(model: Any, whole: Source, test: Source) -> Cells:
     """Read the cells of one slide.
 
     Args:
-        model: gives meta-cells (`metacells_of`) where the dataset has none.
+        model: a `fill.Filler` with `content_of`, what it knows of a source's cells.
         whole: all cells of the slide.
         test: those of its test split.
 
     Raises:
-        InputError: neither the dataset nor the model gives meta-cells.
+        InputError: the model knows nothing of these cells.
     """
     ids: list[str] = []
-    places, metacells = [], []
+    places = []
     for batch in whole.batches(Needs(batch_size=_READ_AT_ONCE)):
         ids += batch.record_id
         places.append(batch.xy_um.numpy())
-        metacells.append(None if batch.metacell is None else batch.metacell.numpy())
-    if any(part is None for part in metacells):
-        if not hasattr(model, "metacells_of"):
-            raise InputError("dataset", "its cells have no meta-cells", "fill slides of a dataset that has them")
-        found = np.asarray(model.metacells_of(whole))
-    else:
-        found = np.concatenate([part for part in metacells if part is not None])
     tested = {cell for batch in test.batches(Needs(batch_size=_READ_AT_ONCE)) for cell in batch.record_id}
     own = np.fromiter((cell in tested for cell in ids), dtype=bool, count=len(ids))
-    return Cells(whole.slides[0], ids, np.concatenate(places).astype(np.float32), found.astype(np.int64), own)
+    content = np.asarray(model.content_of(whole))
+    return Cells(whole.slides[0], ids, np.concatenate(places).astype(np.float32), content, own)
 
 
 def fill_slides(
@@ -87,7 +81,7 @@ def fill_slides(
     """Hide the squares of each slide, all of them together, and fill them.
 
     Args:
-        model: a `fill.Filler` with `genes`.
+        model: a `fill.Filler` with `genes`, the T ids.
         slides: each opens one slide; one is in memory at a time.
         protocol: which says how large the squares are.
         rule: how many there are.
@@ -95,7 +89,7 @@ def fill_slides(
         control: of the rounds.
 
     Raises:
-        InputError: there is no slide, a slide has no square that fits, or the model gives no probabilities.
+        InputError: there is no slide, a slide has no square that fits, or the model gives no answers to be used.
     """
     done = []
     for read in slides:
@@ -104,7 +98,7 @@ def fill_slides(
         hidden = np.zeros(len(cells.cell_id), dtype=bool)
         hidden[np.concatenate([hole.rows for hole in holes])] = True
         begun = time.perf_counter()
-        filling = fill(model, cells.xy_um, cells.metacell, hidden, control)
+        filling = fill(model, cells.xy_um, cells.content, hidden, control)
         done.append(_Slide(cells, holes, filling, time.perf_counter() - begun))
     if not done:
         raise InputError("splits", "no slide has a test cell", "look at splits.json")
@@ -121,13 +115,15 @@ def _gathered(model: Any, done: list[_Slide], origin: Origin, about: dict[str, A
         columns["slide"].append(np.full(len(rows), own.cells.slide))
         columns["hole"].append(number[rows])
         columns["cell_id"].append(np.array([own.cells.cell_id[row] for row in rows.tolist()]))
-        columns["metacell"].append(own.cells.metacell[rows].astype(np.int32))
+        metacell = own.cells.content[rows] if model.is_quantised else np.full(len(rows), -1)
+        columns["metacell"].append(metacell.astype(np.int32))
     fillings = [own.filling for own in done]
     return Filled(
         **{name: np.concatenate(parts) for name, parts in columns.items()},
         round=np.concatenate([own.round for own in fillings]),
         way=np.concatenate([own.way for own in fillings]),
-        probabilities=np.concatenate([own.probabilities for own in fillings]),
+        told=np.concatenate([own.told for own in fillings]),
+        is_quantised=bool(model.is_quantised),
         genes=tuple(model.genes),
         expression=np.asarray(model.expression, dtype=np.float32),
         origin=origin,

@@ -3,9 +3,10 @@
 A model is a folder that offers
 
 * `params.py`: `Params`, its settings (a strict `Section`), torch-free; where they differ from the usual, methods
-  say what the model `serves()` (an embedding, predictions it is trained for task by task, latents of images, or
-  images), what it `reads()` of a dataset (genes, image, coordinates), the `files()` it needs besides and the runs
-  `upstream()` whose embeddings it builds on; one that draws images names its `condition` and its `autoencoder`;
+  say what the model `serves()` (an embedding, predictions it is trained for task by task, latents of images,
+  images, or cells at places where none were measured), what it `reads()` of a dataset (genes, image, coordinates),
+  the `files()` it needs besides and the runs `upstream()` whose embeddings it builds on; one that draws images names
+  its `condition` and its `autoencoder`;
 * `model.py`: `Model`, as `models/contract.py` describes it (`peer` has none: published methods run elsewhere);
 * `README.md`: what it is, in a page.
 """

@@ -62,19 +62,22 @@ def read(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in found.items()}
 
 
-def fill(network: nn.Module, given: Mapping[str, Tensor], path: Path, remedy: str) -> None:
+def fill(
+    network: nn.Module, given: Mapping[str, Tensor], where: Path | str, remedy: str, without: str | None = None
+) -> None:
     """Put weights into a network.
 
     Args:
         network: whose every weight must be given, and no other.
         given: by the network's own names.
-        path: where they are from.
+        where: they are from.
         remedy: what to do where they are of another network.
+        without: how names begin of weights that are not given, and stay as they are.
 
     Raises:
         InputError: a weight is missing, foreign or of another shape; names the first.
     """
-    own = network.state_dict()
+    own = {name: value for name, value in network.state_dict().items() if not without or not name.startswith(without)}
     wrong = sorted(name for name in own if name in given and given[name].shape != own[name].shape)
     for what, names in (
         ("lacks", sorted(set(own) - set(given))),
@@ -83,8 +86,8 @@ def fill(network: nn.Module, given: Mapping[str, Tensor], path: Path, remedy: st
     ):
         if names:
             told = f"it {what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            raise InputError(path, told, remedy)
-    network.load_state_dict(dict(given))
+            raise InputError(where, told, remedy)
+    network.load_state_dict(dict(given), strict=without is None)
 
 
 def first_line(error: Exception) -> str:

@@ -22,7 +22,7 @@ from mistline.train.source import open_source
 from mistline.workflow.digest import code_digest
 from mistline.workflow.registry import find, folder_modules
 
-_ASKED = ("probabilities", "expression", "window_um")
+_ASKED = ("tell", "expression", "window_um")
 
 
 def run(

@@ -1,8 +1,9 @@
 """Cells of holes as a model filled them, on disk: one parquet file a run and protocol.
 
 A row a hidden cell: where it is hidden, in which round and in which way it was filled, its own meta-cell (which the
-model never read), and the probability of each meta-cell. The schema carries, as JSON, the origin as an embedding has
-it and how the cells were filled; and the expression of the meta-cells that the probabilities are of.
+model never read), and what was told of it: the probability of each meta-cell or, of a model without these, a profile.
+The schema carries, as JSON, the origin as an embedding has it and how the cells were filled; and the expression that
+what was told are weights of: that of the meta-cells, or 1 on the diagonal.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ WAYS = ("generated", "widened", "section_mean")
 """From windows of the model's size; from wider ones, as no cell lay near enough; from no window at all."""
 
 _ABOUT, _GENES, _EXPRESSION = b"mistline.about", b"mistline.genes", b"mistline.expression"
+_QUANTISED = b"mistline.quantised"
 _TOLERANCE = 0.02  # of a sum of probabilities: each is rounded to float16
 _REMEDY = "run generate-cells again"
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """`n` hidden cells over `K` meta-cells of `T` genes.
+    """`n` hidden cells over `W` meta-cells of `T` genes, or over `W = T` genes.
 
     Args:
         slide: [n] names.
@@ -42,9 +44,10 @@ class Filled:
         round: int16 [n] in which it was filled, from 1.
         way: [n] of `WAYS`.
         metacell: int32 [n] its own; -1 where it has none.
-        probabilities: [n, K] float32, rows of sum 1; stored as float16.
+        told: [n, W] float32: probabilities, rows of sum 1, or log-normalised profiles; stored as float16.
+        is_quantised: whether these are probabilities.
         genes: [T] ids.
-        expression: float32 [K, T] log-normalised mean of each meta-cell.
+        expression: float32 [W, T] log-normalised mean of each meta-cell, or 1 on the diagonal.
         origin: the model's run, seed, hash of its weights, and the dataset.
         about: how they were filled, JSON values only.
     """
@@ -55,7 +58,8 @@ class Filled:
     round: NDArray[np.int16]
     way: NDArray[np.str_]
     metacell: NDArray[np.int32]
-    probabilities: NDArray[np.float32]
+    told: NDArray[np.float32]
+    is_quantised: bool
     genes: tuple[str, ...]
     expression: NDArray[np.float32]
     origin: Origin
@@ -71,7 +75,7 @@ def write_filled(path: Path, filled: Filled) -> None:
     wrong = _wrong(filled)
     if wrong:
         raise InputError(path, wrong, "train the model again")
-    rounded = np.ascontiguousarray(filled.probabilities, dtype=np.float16).ravel()
+    rounded = np.ascontiguousarray(filled.told, dtype=np.float16).ravel()
     columns = {
         "slide": pa.array(filled.slide.tolist(), pa.string()).dictionary_encode(),
         "hole": pa.array(filled.hole, pa.int16()),
@@ -79,12 +83,13 @@ def write_filled(path: Path, filled: Filled) -> None:
         "round": pa.array(filled.round, pa.int16()),
         "way": pa.array(filled.way.tolist(), pa.string()).dictionary_encode(),
         "metacell": pa.array(filled.metacell, pa.int32()),
-        "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(rounded), filled.probabilities.shape[1]),
+        "told": pa.FixedSizeListArray.from_arrays(pa.array(rounded), filled.told.shape[1]),
     }
     expression = np.ascontiguousarray(filled.expression, dtype="<f4")
     told = {
         ORIGIN_KEY: json.dumps(asdict(filled.origin), sort_keys=True),
         _ABOUT: json.dumps(dict(filled.about), sort_keys=True),
+        _QUANTISED: json.dumps(filled.is_quantised),
         _GENES: json.dumps(list(filled.genes)),
         _EXPRESSION: base64.b64encode(expression.tobytes()),
     }
@@ -116,9 +121,12 @@ def read_filled(path: Path) -> Filled:
 def _filled(table: pa.Table) -> Filled:
     about = table.schema.metadata or {}
     genes = tuple(json.loads(about[_GENES]))
-    flat = table.column("probabilities").combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    probabilities = flat.astype(np.float32).reshape(len(table), -1)
-    total = probabilities.sum(axis=1, keepdims=True)
+    flat = table.column("told").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    told = flat.astype(np.float32).reshape(len(table), -1)
+    is_quantised = bool(json.loads(about[_QUANTISED]))
+    if is_quantised:  # sums of what was rounded
+        total = told.sum(axis=1, keepdims=True)
+        told = np.where(np.abs(total - 1) < _TOLERANCE, told / np.maximum(total, 1e-6), told)
     slide, cell_id, way = (
         np.array(table.column(name).to_pylist(), dtype=np.str_) for name in ("slide", "cell_id", "way")
     )
@@ -129,7 +137,8 @@ def _filled(table: pa.Table) -> Filled:
         round=table.column("round").to_numpy(),
         way=way,
         metacell=table.column("metacell").to_numpy(),
-        probabilities=np.where(np.abs(total - 1) < _TOLERANCE, probabilities / np.maximum(total, 1e-6), probabilities),
+        told=told,
+        is_quantised=is_quantised,
         genes=genes,
         expression=np.frombuffer(base64.b64decode(about[_EXPRESSION]), dtype="<f4").reshape(-1, len(genes)),
         origin=Origin(**json.loads(about[ORIGIN_KEY])),
@@ -139,17 +148,17 @@ def _filled(table: pa.Table) -> Filled:
 
 def _wrong(filled: Filled) -> str:
     """Return what is wrong with filled cells; empty where nothing is."""
-    n, (k, width) = len(filled.cell_id), filled.expression.shape
+    n, (k, width), told = len(filled.cell_id), filled.expression.shape, filled.told
     if not n:
         return "there is no filled cell"
     for name in ("slide", "hole", "round", "way", "metacell"):
         if len(getattr(filled, name)) != n:
             return f"{n} cells and {len(getattr(filled, name))} values of {name}"
-    if filled.probabilities.shape != (n, k):
-        return f"probabilities {list(filled.probabilities.shape)} of {n} cells over {k} meta-cells"
+    if told.shape != (n, k) or not np.isfinite(told).all():
+        return f"what is told, {list(told.shape)}, is not finite, or not of {n} cells over {k} columns"
     if len(filled.genes) != width or not np.isfinite(filled.expression).all():
         return f"the meta-cells' expression is not finite, or not of the {len(filled.genes)} genes"
-    if not (np.abs(filled.probabilities.sum(axis=1) - 1) < _TOLERANCE).all() or filled.probabilities.min() < 0:
+    if filled.is_quantised and (not (np.abs(told.sum(axis=1) - 1) < _TOLERANCE).all() or told.min() < 0):
         return "the probabilities of a cell do not sum to 1"
     if not np.isin(filled.way, WAYS).all():
         return f"a cell was filled in a way that is none of {', '.join(WAYS)}"

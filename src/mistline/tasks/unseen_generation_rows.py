@@ -143,16 +143,19 @@ def _model(slide: HiddenSlide, problem: Problem, filled: Filled) -> Told:
     if (columns < 0).all():
         raise InputError("filled cells", "none of the task's genes is generated", "train the model on this dataset")
     # A gene that the vocabulary lacks is predicted as the slide's mean, a constant; the share of others is told.
-    codebook = np.where(columns >= 0, filled.expression[:, columns], slide.visible.mean).astype(np.float32)
-    values: dict[str, list[Values]] = {MODEL: [], "picked": [], "shuffled": []}
+    is_lacking, mean = columns < 0, slide.visible.mean.astype(np.float32)
+    expression = filled.expression[:, columns]
+    names = (MODEL, "picked", "shuffled") if filled.is_quantised else (MODEL, "shuffled")
+    values: dict[str, list[Values]] = {name: [] for name in names}
     for hole, rows in zip(slide.holes, parts, strict=True):
-        weighted = filled.probabilities[rows] @ codebook
-        names = ("evaluate", "unseen_generation", "shuffled", slide.visible.slide, hole.number)
+        weighted = np.where(is_lacking, mean, filled.told[rows] @ expression)
+        named = ("evaluate", "unseen_generation", "shuffled", slide.visible.slide, hole.number)
         values[MODEL].append(weighted)
-        values["picked"].append(codebook[filled.probabilities[rows].argmax(axis=1)])
-        values["shuffled"].append(weighted[generator(problem.params.seed, *names).permutation(len(rows))])
+        if filled.is_quantised:
+            values["picked"].append(np.where(is_lacking, mean, expression[filled.told[rows].argmax(axis=1)]))
+        values["shuffled"].append(weighted[generator(problem.params.seed, *named).permutation(len(rows))])
     if (filled.metacell >= 0).all():
-        values[_QUANTISED] = [codebook[filled.metacell[rows]] for rows in parts]
+        values[_QUANTISED] = [np.where(is_lacking, mean, expression[filled.metacell[rows]]) for rows in parts]
     return Told(values, [filled.round[rows] for rows in parts], [filled.way[rows] for rows in parts])
 
 

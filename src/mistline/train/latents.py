@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,38 @@ class LatentBatch:
         return len(self.record_id)
 
 
-class LatentSource:
+class Numbered(ABC):
+    """What of a `mistline.models.contract.Source` follows from reading records by their numbers."""
+
+    @abstractmethod
+    def read(self, rows: NDArray[np.int64]) -> LatentBatch:
+        """Return some records; `rows` is [B], in any order."""
+
+    @abstractmethod
+    def count(self, scale: str = "cell") -> int:
+        """Return the number of records."""
+
+    def batches(
+        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
+    ) -> Iterator[LatentBatch]:
+        """Yield every record once; see `Source`."""
+        order = self._order(needs, shuffle, rank, world)
+        order.start = skip
+        for rows in order:
+            yield self.read(np.array(rows, dtype=np.int64))
+
+    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
+        """Return how many batches that yields; see `Source`."""
+        return self._order(needs, shuffle, rank, world).n_batches
+
+    def _order(self, needs: Needs, shuffle: int | None, rank: int, world: int) -> Order:
+        _refuse(needs)
+        even: Literal["cut"] | None = None if shuffle is None else "cut"
+        plan = Plan(needs.batch_size, shuffle is not None, shuffle or 0, rank=rank, world=world, even=even)
+        return Order([self.count()], plan)
+
+
+class LatentSource(Numbered):
     """One split of the encoded cells of some slides.
 
     Args:
@@ -91,19 +123,6 @@ class LatentSource:
         _refuse(Needs(scale=scale))
         return len(self.cells)
 
-    def batches(
-        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[LatentBatch]:
-        """Yield every cell once; see `Source`."""
-        order = self._order(needs, shuffle, rank, world)
-        order.start = skip
-        for rows in order:
-            yield self.read(np.array(rows, dtype=np.int64))
-
-    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
-        """Return how many batches that yields; see `Source`."""
-        return self._order(needs, shuffle, rank, world).n_batches
-
     def read(self, rows: NDArray[np.int64]) -> LatentBatch:
         """Return some cells.
 
@@ -134,12 +153,6 @@ class LatentSource:
             found = self._readers[number].read(key[own])
             out.mean[own], out.std[own], out.tokens[own] = found.mean, found.std, found.tokens
         return out
-
-    def _order(self, needs: Needs, shuffle: int | None, rank: int, world: int) -> Order:
-        _refuse(needs)
-        even: Literal["cut"] | None = None if shuffle is None else "cut"
-        plan = Plan(needs.batch_size, shuffle is not None, shuffle or 0, rank=rank, world=world, even=even)
-        return Order([len(self.cells)], plan)
 
 
 def _refuse(needs: Needs) -> None:

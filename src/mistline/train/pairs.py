@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mistline.core.errors import InputError
-from mistline.data.order import Order, Plan
-from mistline.models.contract import Needs
 from mistline.store.pairs import best_of_targets, read_pairs
-from mistline.train.latents import LatentBatch, LatentSource
+from mistline.train.latents import LatentBatch, LatentSource, Numbered
 
 logger = logging.getLogger("mistline.train")
 
@@ -38,7 +36,7 @@ class PairBatch(LatentBatch):
     weight: Tensor
 
 
-class PairSource:
+class PairSource(Numbered):
     """The pairs of one split whose cells were both encoded.
 
     Args:
@@ -89,19 +87,6 @@ class PairSource:
         self._cells.count(scale)
         return len(self.pairs)
 
-    def batches(
-        self, needs: Needs, shuffle: int | None = None, *, skip: int = 0, rank: int = 0, world: int = 1
-    ) -> Iterator[PairBatch]:
-        """Yield every pair once; see `Source`."""
-        order = self._order(needs, shuffle, rank, world)
-        order.start = skip
-        for rows in order:
-            yield self.read(np.array(rows, dtype=np.int64))
-
-    def n_batches(self, needs: Needs, shuffle: int | None = None, *, rank: int = 0, world: int = 1) -> int:
-        """Return how many batches that yields; see `Source`."""
-        return self._order(needs, shuffle, rank, world).n_batches
-
     def read(self, rows: NDArray[np.int64]) -> PairBatch:
         """Return some pairs.
 
@@ -132,9 +117,3 @@ class PairSource:
         known = pd.MultiIndex.from_frame(self.cells[["slide", "cell_id"]])
         asked = [pd.MultiIndex.from_frame(pairs[["slide", side]]) for side in ("control_id", "target_id")]
         return np.stack([known.get_indexer(one) for one in asked], axis=1).astype(np.int64).reshape(-1, 2)
-
-    def _order(self, needs: Needs, shuffle: int | None, rank: int, world: int) -> Order:
-        self._cells.n_batches(needs)  # refuses what encoded cells cannot give
-        even: Literal["cut"] | None = None if shuffle is None else "cut"
-        plan = Plan(needs.batch_size, shuffle is not None, shuffle or 0, rank=rank, world=world, even=even)
-        return Order([len(self.pairs)], plan)

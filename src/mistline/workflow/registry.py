@@ -26,7 +26,7 @@ from mistline.core.errors import ConfigError
 
 CONTROLS = "controls"
 
-EMBEDDING, PREDICTION, LATENTS, IMAGES = "embedding", "prediction", "latents", "images"
+EMBEDDING, PREDICTION, LATENTS, IMAGES, CELLS = "embedding", "prediction", "latents", "images", "cells"
 LABELS = "labels"  # what an embedding reads that was trained on labels of the dataset's training split
 _SERVES = frozenset([EMBEDDING])
 _READS = frozenset(["genes"])
@@ -39,8 +39,8 @@ class ResolvedModel:
     Args:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
-        serves: what tasks can judge: its embedding, predictions that it is trained for task by task, or images; or
-            the latents that generators of images work on.
+        serves: what tasks can judge: its embedding, predictions that it is trained for task by task, images, or cells
+            at places where none were measured; or the latents that generators of images work on.
         reads: what it needs of a dataset: genes, image, coordinates.
         upstream: other runs whose embeddings it reads.
     """
@@ -59,6 +59,7 @@ class ResolvedTask:
     Args:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
+        judges: what of a model it judges.
         models: names of the runs it judges.
         embedders: those of them that give an embedding.
         without_labels: protocols in which nothing is trained on labels, so that only embeddings can be judged.
@@ -67,6 +68,7 @@ class ResolvedTask:
 
     params: BaseModel
     modules: tuple[str, ...]
+    judges: frozenset[str]
     models: tuple[str, ...]
     embedders: tuple[str, ...]
     without_labels: frozenset[str]
@@ -165,7 +167,7 @@ def resolve_tasks(
         without = frozenset(getattr(task, "WITHOUT_LABELS", ()))
         # `evaluate` reads images for such a task through a module that it imports for no other.
         modules = (module_name, *(["mistline.train.images"] if IMAGES in task.JUDGES else []))
-        found[name] = ResolvedTask(params, modules, judged, embedders, without, hasattr(task, "folds"))
+        found[name] = ResolvedTask(params, modules, task.JUDGES, judged, embedders, without, hasattr(task, "folds"))
     return found
 
 

@@ -12,6 +12,7 @@ from mistline.config.holes import Holes
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.provenance import sidecar
 from mistline.graphs.holes import place_holes
+from mistline.models.contract import Needs
 from mistline.stages import generate_cells
 from mistline.store.filled import read_filled
 from mistline.store.manifest import read_manifest
@@ -29,7 +30,15 @@ class Model:
     expression = np.ones((K, 2), dtype=np.float32)
     net = torch.nn.Linear(1, 1)
 
-    def probabilities(self, seen_xy_um, seen_metacell, target_xy_um):
+    is_quantised = True
+
+    def entered(self, told):
+        return told.argmax(axis=1)
+
+    def content_of(self, source):
+        return np.concatenate([batch.metacell.numpy() for batch in source.batches(Needs())])
+
+    def tell(self, seen_xy_um, seen_metacell, target_xy_um):
         assert (seen_metacell >= 0).all()
         row = np.full(K, 1 / (K + 1))
         row[0] *= 2
@@ -65,7 +74,7 @@ def test_the_squares_of_every_test_slide_are_filled(results, run):
     assert (found.origin.model, found.origin.seed) == ("cells", 1)
     assert found.about["protocol"] == "holes_300"
     assert found.genes == ("g0", "g1")
-    np.testing.assert_allclose(found.probabilities[found.way == "generated"][:, 0], 2 / (K + 1), atol=1e-3)
+    np.testing.assert_allclose(found.told[found.way == "generated"][:, 0], 2 / (K + 1), atol=1e-3)
     for slide in ("s1", "s2"):
         cells = pd.read_parquet(results / "slides" / slide / "cells.parquet")
         split = pd.read_parquet(results / "dataset" / "splits" / f"{slide}.parquet")["split"]

@@ -22,7 +22,8 @@ def filled(n: int = 7, k: int = 5) -> Filled:
         round=np.ones(n, dtype=np.int16),
         way=np.array(["generated"] * (n - 1) + ["section_mean"]),
         metacell=np.arange(n, dtype=np.int32) % k - 1,
-        probabilities=rng.dirichlet(np.ones(k), n).astype(np.float32),
+        told=rng.dirichlet(np.ones(k), n).astype(np.float32),
+        is_quantised=True,
         genes=("a", "b", "c"),
         expression=rng.normal(size=(k, 3)).astype(np.float32),
         origin=ORIGIN,
@@ -36,8 +37,8 @@ def test_what_is_written_is_read(tmp_path):
     found = read_filled(path)
     for name in ("slide", "hole", "cell_id", "round", "way", "metacell", "expression"):
         np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
-    np.testing.assert_allclose(found.probabilities, written.probabilities, atol=1e-3)
-    np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(found.told, written.told, atol=1e-3)
+    np.testing.assert_allclose(found.told.sum(axis=1), 1, atol=1e-6)
     assert (found.genes, found.about, found.origin) == (written.genes, written.about, ORIGIN)
     assert read_origin(path) == ORIGIN
     write_filled(tmp_path / "again.parquet", written)
@@ -47,9 +48,9 @@ def test_what_is_written_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"probabilities": np.full((7, 5), 0.3, np.float32)}, "the probabilities of a cell do not sum to 1"),
-        ({"probabilities": np.full((7, 5), np.nan, np.float32)}, "the probabilities of a cell do not sum to 1"),
-        ({"probabilities": np.full((7, 4), 0.25, np.float32)}, "of 7 cells over 5 meta-cells"),
+        ({"told": np.full((7, 5), 0.3, np.float32)}, "the probabilities of a cell do not sum to 1"),
+        ({"told": np.full((7, 5), np.nan, np.float32)}, "is not finite"),
+        ({"told": np.full((7, 4), 0.25, np.float32)}, "of 7 cells over 5 columns"),
         ({"way": np.array(["guessed"] * 7)}, "filled in a way that is none of generated"),
         ({"metacell": np.full(7, 5, np.int32)}, "own meta-cell is 5, and there are 5"),
         ({"genes": ("a", "b")}, "not of the 2 genes"),

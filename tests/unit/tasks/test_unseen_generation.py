@@ -99,7 +99,8 @@ def oracle(world) -> Filled:
         round=(1 + np.arange(len(own)) % 2).astype(np.int16),
         way=np.array(["generated"] * len(own)),
         metacell=own.astype(np.int32),
-        probabilities=np.eye(KINDS, dtype=np.float32)[own],
+        told=np.eye(KINDS, dtype=np.float32)[own],
+        is_quantised=True,
         genes=problem.fitted.genes[::-1],
         expression=np.array([logs[kind == k].mean(axis=0)[::-1] for k in range(KINDS)], dtype=np.float32),
         origin=Origin("gest", 0, "w", "v1"),
@@ -194,9 +195,9 @@ def test_more_cells_than_are_hidden_are_refused(world, oracle):
     twice = {name: getattr(oracle, name) for name in ("slide", "hole", "cell_id", "round", "way", "metacell")}
     more = {name: np.concatenate([values, values[:1]]) for name, values in twice.items()}
     more["cell_id"] = np.array([*oracle.cell_id, "another"])
-    rows = np.concatenate([oracle.probabilities, oracle.probabilities[:1]])
+    rows = np.concatenate([oracle.told, oracle.told[:1]])
     with pytest.raises(InputError, match="cells of slide a are generated, and"):
-        unseen_generation.evaluate(world.inputs(replace(oracle, **more, probabilities=rows)), PARAMS, PROTOCOL)
+        unseen_generation.evaluate(world.inputs(replace(oracle, **more, told=rows)), PARAMS, PROTOCOL)
 
 
 def test_genes_that_the_model_lacks_are_constants_and_told_of(world, oracle):

@@ -26,6 +26,7 @@ from mistline.models.diffusion.conditions import MODE_NUMBERS, SAMPLE
 from mistline.models.diffusion.modes import offered
 from mistline.models.diffusion.network import Denoiser, Sizes
 from mistline.models.diffusion.unet import SIZES
+from mistline.models.weights import fill
 
 logger = logging.getLogger("mistline.models")
 
@@ -143,12 +144,7 @@ class Generator:
                 what = f"they are of a model with {name} {about['settings'].get(name)}, the settings say {own}"
                 raise InputError(where, what, _REMEDY)
         model = cls(params, MadeFor.from_json(about["made_for"]))  # type: ignore[call-arg]
-        wanted = {name: value for name, value in model.net.state_dict().items() if not name.startswith(PREFIX)}
-        same = (name for name in wanted if name in weights and weights[name].shape == wanted[name].shape)
-        for name in sorted({*wanted, *weights} - set(same)):
-            what = f"{name} is missing, of another shape, or not of this network"
-            raise InputError(where, what, _REMEDY)
-        model.net.load_state_dict(weights, strict=False)
+        fill(model.net, weights, where, _REMEDY, without=PREFIX)
         model.net.average.reset()
         model.net.eval()
         return model

@@ -32,27 +32,20 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-class Params(Section):
-    """Images of cells from genes and context, drawn in the latent space of an autoencoder."""
+class Drawer(Section):
+    """What every generator of images has: what tells it what to draw, and how its U-Net is trained."""
 
     size: Literal["tiny", "small", "paper"] = Field("small", description="of the U-Net; fills in the training")
     condition: str = Field(min_length=1, description="run of spatia whose embeddings tell what to draw")
     autoencoder: str = Field(min_length=1, description="run of vae in whose latents is drawn")
     modes: tuple[ModeName, ...] = Field(
-        tuple(MODES), min_length=1, description="ways of asking it is trained for; each cell draws one, each time"
+        tuple(MODES), min_length=1, description="ways of asking it is trained for; each record draws one, each time"
     )
-    condition_dropout: float = Field(0.1, ge=0, lt=1, description="share of cells trained without any condition")
+    condition_dropout: float = Field(0.1, ge=0, lt=1, description="share of records trained without any condition")
     token_width: int = Field(256, ge=8, description="of the condition's tokens as the U-Net reads them")
 
-    prediction: Literal["v", "epsilon"] = Field(
-        "v", description="what the U-Net predicts; with v the last noise level is noise alone"
-    )
-    n_noise_steps: int = Field(1000, ge=10, description="noise levels")
-    beta_start: float = Field(0.00085, gt=0, lt=1)
-    beta_end: float = Field(0.012, gt=0, lt=1)
-
     steps: int = Field(25_000, ge=1)
-    train_batch: int = Field(256, ge=2, description="cells of a training batch of one device")
+    train_batch: int = Field(256, ge=2, description="cells, or pairs of them, of a training batch of one device")
     accumulate: int = Field(1, ge=1, description="batches of a step")
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -71,9 +64,7 @@ class Params(Section):
         return {**SIZES.get(values.get("size", "small"), {}), **values}
 
     @model_validator(mode="after")
-    def _make_sense(self) -> Self:
-        if self.beta_start > self.beta_end:
-            raise ValueError(f"beta_start {self.beta_start} is above beta_end {self.beta_end}")
+    def _asks_once(self) -> Self:
         if len(set(self.modes)) < len(self.modes):
             raise ValueError("modes names one twice")
         return self
@@ -85,3 +76,20 @@ class Params(Section):
     def reads(self) -> frozenset[str]:
         """Return what it needs of a dataset."""
         return frozenset({"genes", "image"})
+
+
+class Params(Drawer):
+    """Images of cells from genes and context, drawn in the latent space of an autoencoder."""
+
+    prediction: Literal["v", "epsilon"] = Field(
+        "v", description="what the U-Net predicts; with v the last noise level is noise alone"
+    )
+    n_noise_steps: int = Field(1000, ge=10, description="noise levels")
+    beta_start: float = Field(0.00085, gt=0, lt=1)
+    beta_end: float = Field(0.012, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.beta_start > self.beta_end:
+            raise ValueError(f"beta_start {self.beta_start} is above beta_end {self.beta_end}")
+        return self

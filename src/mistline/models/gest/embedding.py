@@ -61,8 +61,8 @@ def embedded(net: Network, cells: Cells, rows: NDArray[np.int64], niche: Niche) 
     for corner in range(niche.corners):
         order = ordered(cells, windows, centres, niche.side_um, corner, rows)
         delta = torch.from_numpy((cells.xy_um[order] - centres[windows.number]).astype(np.float32))
-        metacell = torch.from_numpy(cells.metacell[order])
-        total += net.niche(delta.to(device), metacell.to(device), lengths).float().cpu()
+        content = torch.from_numpy(cells.content[order])
+        total += net.niche(delta.to(device), content.to(device), lengths).float().cpu()
     return (total / niche.corners).numpy()
 
 

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,22 +21,25 @@ from torch import Tensor
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import derive, generator
+from mistline.models import weights
 from mistline.models.contract import Batch, Block, Context, Needs, Recipe, Source
+from mistline.models.gest import codes
 from mistline.models.gest import vocabulary as metacells
+from mistline.models.gest.codes import Code, ProfileCode
 from mistline.models.gest.embedding import Niche, embed, ordered
 from mistline.models.gest.network import Cache, Inputs, Network, Sizes
 from mistline.models.gest.params import Params
 from mistline.models.gest.reading import Reader, Slide
 from mistline.models.gest.serialise import Serialisation
 from mistline.models.gest.windows import Cells, Windows, around, seen_and_asked, waste
-from mistline.models.vocabulary import Vocabulary
 
 logger = logging.getLogger("mistline.models")
 
 _ABOUT, _QUERY = "about", "query."  # stored beside the weights
-_SETTINGS = ("heads", "head", "spatial", "hierarchy", "window_um", "bin_um")  # what shapes do not tell
-_PLAIN = ("tokens.asked", "head.temperature")  # not pulled to zero
+_SETTINGS = ("quantised", "heads", "head", "spatial", "hierarchy", "window_um", "bin_um")  # what shapes do not tell
+_PLAIN = ("tokens.asked", "code.temperature")  # not pulled to zero
 _CENTRES = 1000  # windows that are looked at before training
+_HOW = "give weights.safetensors of a run of gest"
 _REMEDY = "restore them with their own settings, or train again"
 
 
@@ -57,51 +61,49 @@ class Model:
 
     Args:
         params: settings.
-        vocabulary: the meta-cells.
-        profiles: float32 [K, p] of them, as `vocabulary.whitened` gives them.
-        query: how a cell is given one of them; None where the dataset has done so.
+        genes: [T] ids.
+        code: what a cell is to the network.
+        query: how a cell is given its content; None where the dataset has done so.
     """
 
-    def __init__(
-        self,
-        params: Params,
-        vocabulary: Vocabulary,
-        profiles: NDArray[np.float32],
-        query: metacells.Query | None,
-    ) -> None:
-        self.params, self.query = params, query
-        self.genes = vocabulary.genes
-        levels = vocabulary.levels
-        self.net = Network(
-            _sizes(params, levels),
-            torch.from_numpy(profiles),
-            torch.from_numpy(vocabulary.expression),
-            torch.from_numpy(levels),
-            Serialisation(params.order, params.power, params.random_share),
-            params.window_um,
-        )
-        self.expression = vocabulary.expression  # [K, T]: what probabilities of meta-cells are weights of
-        self.window_um = params.window_um
-        self.reader = Reader(self.genes, len(levels), query, params.min_overlap)
+    def __init__(self, params: Params, genes: tuple[str, ...], code: Code, query: metacells.Query | None) -> None:
+        self.params, self.query, self.genes = params, query, genes
+        order = Serialisation(params.order, params.power, params.random_share)
+        self.net = Network(_sizes(params), code, order, params.window_um)
+        self.window_um, self.is_quantised = params.window_um, params.quantised
+        self.expression = code.answers().numpy()  # [W, T]: what is told of a place are weights of its rows
+        self.reader = Reader(genes, len(self.expression) if params.quantised else None, query, params.min_overlap)
         self.told: dict[str, str] = {}
         self._parts: list[Mapping[str, Slide]] = []
 
     @classmethod
     def create(cls, params: Params, source: Source, context: Context) -> Model:
-        """Return an untrained model that holds the training cells.
+        """Return an untrained model, or one that goes on from `params.start`, that holds the training cells.
 
         Raises:
-            InputError: there are too few cells for meta-cells, or no window has enough of them.
+            InputError: there are too few cells for meta-cells, no window has enough of them, or the model to go on
+                from is another file, of other settings or of other meta-cells.
         """
-        vocabulary, query = source.vocabulary, None
-        if vocabulary is None:
-            vocabulary, query = metacells.fit(source, params, context.seed)
-        profiles = metacells.whitened(vocabulary.expression, params.profile_components)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(context.seed, "gest", "weights"))
-            model = cls(params, vocabulary, profiles, query)
+        if params.start is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive(context.seed, "gest", "weights"))
+                model = cls(params, *codes.fitted(params, source, context.seed))
+        else:
+            model = cls._started(params, source)
         model._parts.append(model.reader.read(source))
         model._look(derive(context.seed, "gest", "windows"))
+        return model
+
+    @classmethod
+    def _started(cls, params: Params, source: Source) -> Model:
+        """Return the trained model to go on from."""
+        path = Path(str(params.start))
+        weights.check(path, str(params.start_sha256), "start_sha256", _HOW)
+        arrays = {name: value.numpy() for name, value in weights.read(path).items()}
+        if _ABOUT not in arrays:
+            raise InputError(path, "these are no weights of gest", _HOW)
+        model = cls.restore(params, arrays, tuple(json.loads(arrays[_ABOUT].tobytes())["genes"]))
+        model._refuse_others(source)
         return model
 
     @classmethod
@@ -121,40 +123,38 @@ class Model:
                 what = f"they are of a model with {name} {about['settings'].get(name)}, the settings say {own}"
                 raise InputError(where, what, _REMEDY)
         asked = {name.removeprefix(_QUERY): given.pop(name) for name in list(given) if name.startswith(_QUERY)}
-        missing = {"expression", "levels", "tokens.profiles"} - set(given)
-        if missing or given["expression"].shape[1] != len(genes):
-            raise InputError(where, "they lack meta-cells, or these have other genes", _REMEDY)
-        vocabulary = Vocabulary(genes, given["expression"], given["levels"])
-        model = cls(params, vocabulary, given["tokens.profiles"], metacells.restored(asked) if asked else None)
-        weights = {name: torch.from_numpy(value) for name, value in given.items()}
-        wanted = model.net.state_dict()
-        same = (name for name in wanted if name in weights and weights[name].shape == wanted[name].shape)
-        for name in sorted({*wanted, *weights} - set(same)):
-            raise InputError(where, f"{name} is missing, of another shape, or not of this network", _REMEDY)
-        model.net.load_state_dict(weights)
+        tensors = {name: torch.from_numpy(value) for name, value in given.items()}
+        code = codes.restored(params, tensors, len(genes))
+        model = cls(params, genes, code, metacells.restored(asked) if asked else None)
+        weights.fill(model.net, tensors, where, _REMEDY)
         model.net.eval()
         model.told = about["told"]
         return model
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the weights, the meta-cells, and what shapes do not tell."""
-        told = json.dumps({"settings": _settings(self.params), "told": self.told}, sort_keys=True).encode()
+        about = {"settings": _settings(self.params), "told": self.told, "genes": self.genes}
+        told = json.dumps(about, sort_keys=True).encode()
         found = {name: value.detach().cpu().numpy() for name, value in self.net.state_dict().items()}
         asked = {} if self.query is None else {_QUERY + name: value for name, value in self.query.arrays().items()}
         return {**found, **asked, _ABOUT: np.frombuffer(told, dtype=np.uint8)}
 
     def describe(self) -> dict[str, str]:
         """Return what the model card says of it."""
-        n_metacells, n_genes = self.expression.shape
-        whose = "of the dataset" if self.query is None else "fitted on training cells"
-        params = self.params
-        return {
+        params, code = self.params, self.net.code
+        found = {
             "Network": f"{params.layers} layers, {params.heads} heads, width {params.width}, "
             f"{sum(value.numel() for value in self.net.parameters()):,} weights",
-            "Meta-cells": f"{n_metacells} of {n_genes} genes, {whose}; "
-            f"coarser levels of {', '.join(map(str, self.net.sizes.groups)) or 'none'}",
             "Order": f"{params.order}, {params.random_share:.0%} of windows random",
             **self.told,
+        }
+        if isinstance(code, ProfileCode):
+            return {**found, "Cells": f"profiles of {len(self.genes)} genes, without quantisation; squared error"}
+        whose = "of the dataset" if self.query is None else "fitted on training cells"
+        levels = ", ".join(map(str, code.groups)) or "none"
+        return {
+            **found,
+            "Meta-cells": f"{len(self.expression)} of {len(self.genes)} genes, {whose}; coarser levels of {levels}",
         }
 
     def recipe(self, train: Source) -> Recipe:
@@ -215,17 +215,13 @@ class Model:
 
     @torch.no_grad()
     def read(
-        self,
-        seen_xy_um: NDArray[np.floating],
-        seen_metacell: NDArray[np.integer],
-        centre_um: NDArray[np.floating],
-        corner: int = 0,
+        self, seen_xy_um: NDArray[np.floating], seen: NDArray[Any], centre_um: NDArray[np.floating], corner: int = 0
     ) -> Seen:
         """Read a context; places can then be asked of it as often as one likes.
 
         Args:
             seen_xy_um: [n, 2].
-            seen_metacell: [n].
+            seen: [n] or [n, T], content of these cells.
             centre_um: [2] centre of the window.
             corner: the anchor, a place in `serialise.CORNERS`.
 
@@ -236,31 +232,33 @@ class Model:
             raise InputError("context", "no cell is seen", "widen the window")
         self.net.eval()
         centre = np.asarray(centre_um, dtype=np.float64)
-        cells = Cells(np.asarray(seen_xy_um, dtype=np.float32), np.asarray(seen_metacell, dtype=np.int64))
+        cells = Cells(np.asarray(seen_xy_um, dtype=np.float32), seen)
         whole = Windows(np.arange(len(cells)), np.array([len(cells)]))
         order = ordered(cells, whole, centre[None], self.params.window_um, corner)
-        metacell = torch.from_numpy(cells.metacell[order]).to(self._device)
-        return Seen(self.net.context(self._delta(cells.xy_um[order], centre), metacell), centre)
+        content = torch.from_numpy(cells.content[order]).to(self._device)
+        return Seen(self.net.context(self._delta(cells.xy_um[order], centre), content), centre)
 
     @torch.no_grad()
     def ask(self, seen: Seen, xy_um: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return float32 [m, K] probabilities of the meta-cells at places [m, 2], each by the whole context."""
-        logits = self.net.target(seen.cache, self._delta(np.asarray(xy_um, dtype=np.float64), seen.centre_um))
-        return logits.float().softmax(dim=1).cpu().numpy()
+        """Return float32 [m, W] at places [m, 2], each by the whole context; see `tell`."""
+        said = self.net.target(seen.cache, self._delta(np.asarray(xy_um, dtype=np.float64), seen.centre_um))
+        return self.net.code.told(said).cpu().numpy()
 
-    def probabilities(
+    def tell(
         self,
         seen_xy_um: NDArray[np.floating],
-        seen_metacell: NDArray[np.integer],
+        seen: NDArray[Any],
         target_xy_um: NDArray[np.floating],
         centre_um: NDArray[np.floating] | Sequence[float] = (0.0, 0.0),
         corners: Sequence[int] = (0,),
     ) -> NDArray[np.float32]:
-        """Return float32 [m, K] probabilities of the meta-cells at unseen places.
+        """Return what is expressed at unseen places: float32 [m, K] probabilities of meta-cells, or [m, T] profiles.
+
+        Either way they are weights of the rows of `expression`.
 
         Args:
             seen_xy_um: [n, 2] of the seen cells.
-            seen_metacell: [n] of them.
+            seen: [n] or [n, T], their content.
             target_xy_um: [m, 2].
             centre_um: [2] centre of the window, best a seen cell.
             corners: anchors whose orders are averaged over.
@@ -268,18 +266,23 @@ class Model:
         Raises:
             InputError: no cell is seen.
         """
-        given = (seen_xy_um, seen_metacell, np.asarray(centre_um))
-        found = [self.ask(self.read(*given, corner), target_xy_um) for corner in corners]
+        found = [
+            self.ask(self.read(seen_xy_um, seen, np.asarray(centre_um), corner), target_xy_um) for corner in corners
+        ]
         return np.mean(found, axis=0, dtype=np.float32)
 
-    def metacells_of(self, source: Source) -> NDArray[np.int64]:
-        """Return int64 [n], the meta-cells of a source's cells in its order.
+    def entered(self, told: NDArray[np.floating]) -> NDArray[Any]:
+        """Return the content that generated cells are seen with: the likeliest meta-cell, or the profile itself."""
+        return told.argmax(axis=1) if self.is_quantised else told.astype(np.float32)
+
+    def content_of(self, source: Source) -> NDArray[Any]:
+        """Return [n] or [n, T], the content of a source's cells in its order.
 
         Raises:
             InputError: see `embed`.
         """
         self._refuse_others(source)
-        return np.concatenate([own.cells.metacell for own in self.reader.read(source).values()])
+        return np.concatenate([own.cells.content for own in self.reader.read(source).values()])
 
     @property
     def _device(self) -> torch.device:
@@ -309,7 +312,7 @@ class Model:
         seen, asked = seen_and_asked(lengths)
         arrays = (
             np.concatenate(deltas).astype(np.float32),
-            np.concatenate([cells.metacell[own.cells] for cells, _, own in parts]),
+            np.concatenate([cells.content[own.cells] for cells, _, own in parts]),
             np.repeat(np.arange(len(lengths)), lengths),
             np.concatenate(jitter).astype(np.float32),
             seen,
@@ -351,18 +354,8 @@ class Model:
             raise InputError("dataset", what, "use the model with the dataset it was trained on")
 
 
-def _sizes(params: Params, levels: NDArray[np.int64]) -> Sizes:
-    groups = tuple(int(level.max()) + 1 for level in levels.T) if params.hierarchy else ()
-    return Sizes(
-        width=params.width,
-        layers=params.layers,
-        heads=params.heads,
-        dropout=params.dropout,
-        step_um=params.step_um,
-        spatial=params.spatial,
-        head=params.head,
-        groups=groups,
-    )
+def _sizes(params: Params) -> Sizes:
+    return Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, params.spatial)
 
 
 def _settings(params: Params) -> dict[str, Any]:

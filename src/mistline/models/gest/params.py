@@ -11,6 +11,7 @@ from mistline.config.base import Section
 Rule = Literal["jitter", "sorted", "inverse_power", "paper_eq5", "random"]
 
 BINS = 200  # positions are integers from 0 to this (section 6)
+SHORTEST_STEP_UM = 3.0  # the paper's, whose windows have 600 um: a finer one tells cells apart that lie alike
 
 SIZES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -38,14 +39,39 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
+# The published ablations change one part each (tables 3, 4, A.2 and A.4); the last three are ours.
+PRESETS: dict[str, dict[str, Any]] = {
+    "gest": {},
+    "l2h2": {"layers": 2, "heads": 2},
+    "l4h4": {"layers": 4, "heads": 4},
+    "l16h16": {"layers": 16, "heads": 16},
+    "l12h8": {"layers": 12, "heads": 8},
+    "window_200": {"window_um": 200.0},
+    "window_400": {"window_um": 400.0},
+    "window_800": {"window_um": 800.0},
+    "no_hierarchy": {"hierarchy": False},
+    "no_quantisation": {"quantised": False},
+    "no_positions": {"spatial": False},
+    "random_order": {"order": "random"},
+    "printed_order": {"order": "paper_eq5", "random_share": 0.0},
+    "sorted_order": {"order": "sorted", "random_share": 0.0},
+    "direct_head": {"head": "direct"},
+}
+
+
 class Params(Section):
     """The expression of a cell from its place and from the cells around it, of which none of its own genes is read."""
 
     size: Literal["tiny", "small", "paper"] = Field("small", description="of the network; fills in what is below")
+    preset: str = Field("gest", description=f"of the ablation: {', '.join(PRESETS)}")
     width: int = Field(96, ge=4, description="D, of tokens and of the embedding")
     layers: int = Field(8, ge=1)
     heads: int = Field(8, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    quantised: bool = Field(
+        True,
+        description="cells are meta-cells; else their own profiles, learned with a squared error (an ablation)",
+    )
     head: Literal["codebook", "direct"] = Field(
         "codebook", description="scores by a profile and the meta-cells' own, or from the hidden state"
     )
@@ -54,7 +80,9 @@ class Params(Section):
     profile_components: int = Field(50, ge=1, description="whitened components of meta-cells' profiles that are read")
 
     window_um: float = Field(600.0, gt=0, description="W, side of a training window")
-    bin_um: float | None = Field(None, gt=0, description="length of one step of positions; None for W / 200")
+    bin_um: float | None = Field(
+        None, gt=0, description="length of one step of positions; None for W / 200, and 3 um at least"
+    )
     min_cells: int = Field(5, ge=2, description="cells of a window; centres with fewer are not trained on")
     max_cells: int = Field(1024, ge=2, description="cells of a window, the nearest to its centre")
     order: Rule = Field("jitter", description="rule of the serialisation")
@@ -74,6 +102,10 @@ class Params(Section):
     embed_window_um: float | None = Field(None, gt=0, description="side of the niche that is embedded; None for W")
     embed_corners: int = Field(4, ge=1, le=4, description="corners whose orders an embedding is the mean of")
 
+    start: str | None = Field(
+        None, min_length=1, description="weights.safetensors of a run of gest: its training goes on, on this dataset"
+    )
+    start_sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of that file")
     steps: int = Field(50_000, ge=0)
     train_batch: int = Field(32, ge=1, description="windows of a training batch of one device")
     accumulate: int = Field(1, ge=1, description="batches of a step")
@@ -91,7 +123,10 @@ class Params(Section):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {**SIZES.get(values.get("size", "small"), {}), **values}
+        preset = values.get("preset", "gest")
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: known are {', '.join(PRESETS)}")
+        return {**SIZES.get(values.get("size", "small"), {}), **PRESETS[preset], **values}
 
     @model_validator(mode="after")
     def _make_sense(self) -> Self:
@@ -101,17 +136,27 @@ class Params(Section):
             raise ValueError(f"width {self.width} cannot be divided by 4, as codes of positions need")
         if self.max_cells < self.min_cells:
             raise ValueError(f"max_cells {self.max_cells} is below min_cells {self.min_cells}")
+        if (self.start is None) != (self.start_sha256 is None):
+            raise ValueError("start and start_sha256 belong together")
         return self
 
     @property
     def step_um(self) -> float:
         """Return b, the length that one integer of a position stands for; the same for windows of any side."""
-        return self.window_um / BINS if self.bin_um is None else self.bin_um
+        return max(self.window_um / BINS, SHORTEST_STEP_UM) if self.bin_um is None else self.bin_um
 
     @property
     def niche_um(self) -> float:
         """Return the side of the niche that is embedded."""
         return self.window_um if self.embed_window_um is None else self.embed_window_um
+
+    def files(self) -> tuple[str, ...]:
+        """Return the files that must be there before a run starts."""
+        return () if self.start is None else (self.start,)
+
+    def serves(self) -> frozenset[str]:
+        """Return what tasks can judge: an embedding, and cells at places where none were measured."""
+        return frozenset({"embedding", "cells"})
 
     def reads(self) -> frozenset[str]:
         """Return what the embedding of a cell knows of the dataset."""

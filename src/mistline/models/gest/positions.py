@@ -26,16 +26,6 @@ def table(width: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()
 
 
-def bands(width: int, heads: int) -> Tensor:
-    """Return int64 [D], dimensions of the code head by head: each has long and short waves, of x and of y.
-
-    Two codes cut to the dimensions of one head have the larger a product the nearer their places are.
-    """
-    waves = torch.arange(width // 4)
-    waves = waves[torch.argsort(waves % heads, stable=True)]
-    return torch.stack([2 * waves, 2 * waves + 1, width // 2 + 2 * waves, width // 2 + 2 * waves + 1], 1).flatten()
-
-
 class Positions(nn.Module):
     """Codes of places; fixed.
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ VALUES = ("counts", "normalised", "log")  # positions are stored with the weight
 NEEDS = Needs(genes="dense", batch_size=2048)
 
 _SMALLEST = 1e-4  # share of the largest standard deviation below which a component is noise
+_CONSTANT = 1e-6  # standard deviation of a gene that does not vary
 _RESTARTS = 3
 _BLOCK = 4096
 
@@ -54,6 +55,10 @@ class Query:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return name -> array."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    def profiles(self, genes: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Return float32 [B, T] log-normalised values; a gene that was not measured is at the mean."""
+        return np.where(measured, self.normalised(genes, measured), self.mean).astype(np.float32)
 
     def assign(self, genes: NDArray[np.floating], measured: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return int64 [B] meta-cells.
@@ -127,15 +132,13 @@ def fit(source: Source, params: Params, seed: int) -> tuple[Vocabulary, Query]:
     Raises:
         InputError: there are too few cells or genes for them.
     """
-    genes = source.common_genes
-    if not genes:
-        raise InputError("dataset", "no gene is measured on every slide", "train on slides of one panel")
+    genes = _refuse_none(source)
     start = _start(source, params, seed)
     moments = Moments(len(genes))
     for rows in _rows(source, start, params, seed):
         moments.add(rows)
     found = moments.components(params.n_components)
-    basis = Query(start.values, start.depth, start.share, found.mean, found.axes, start.centres)
+    basis = replace(start, mean=found.mean, axes=found.axes)
     scores = np.concatenate([(rows - basis.mean) @ basis.axes for rows in _rows(source, start, params, seed)])
     labels = _clustered(scores.astype(np.float32), params, seed)
     size = np.bincount(labels)
@@ -148,7 +151,24 @@ def fit(source: Source, params: Params, seed: int) -> tuple[Vocabulary, Query]:
     levels = [_groups(centres, min(n, len(size)), seed) for n in params.levels]
     stacked = np.stack(levels, axis=1) if levels else np.zeros((len(size), 0), dtype=np.int64)
     vocabulary = Vocabulary(genes, (expression / size[:, None]).astype(np.float32), stacked)
-    return vocabulary, Query(basis.values, basis.depth, basis.share, basis.mean, basis.axes, centres)
+    return vocabulary, replace(basis, centres=centres)
+
+
+def plain(source: Source, params: Params, seed: int) -> tuple[Query, NDArray[np.float32]]:
+    """Return what normalises training cells, without meta-cells, and float32 [T] the standard deviation of each gene.
+
+    Raises:
+        InputError: there are no cells, or no gene is measured on every slide.
+    """
+    _refuse_none(source)
+    start = _start(source, params, seed)
+    n, total, squares = 0, 0.0, 0.0
+    for rows in _rows(source, start, params, seed):
+        n, total, squares = n + len(rows), total + rows.sum(axis=0), squares + np.square(rows).sum(axis=0)
+    mean = total / n
+    spread = np.sqrt(np.maximum(squares / n - np.square(mean), 0.0))
+    found = replace(start, mean=np.asarray(mean, dtype=np.float32))
+    return found, np.where(spread > _CONSTANT, spread, 1.0).astype(np.float32)
 
 
 def whitened(expression: NDArray[np.float32], n_components: int) -> NDArray[np.float32]:
@@ -169,6 +189,13 @@ def whitened(expression: NDArray[np.float32], n_components: int) -> NDArray[np.f
         raise InputError("meta-cells", "all of them have the same profile", "fit more of them, on more cells")
     found = left[:, :kept] * np.sqrt(len(rows))
     return (found * np.where(found[np.abs(found).argmax(axis=0), np.arange(kept)] < 0, -1.0, 1.0)).astype(np.float32)
+
+
+def _refuse_none(source: Source) -> tuple[str, ...]:
+    """Return the genes that all slides measured."""
+    if not source.common_genes:
+        raise InputError("dataset", "no gene is measured on every slide", "train on slides of one panel")
+    return source.common_genes
 
 
 def _start(source: Source, params: Params, seed: int) -> Query:

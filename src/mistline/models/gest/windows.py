@@ -18,15 +18,15 @@ _SAMPLE = 5000  # cells that the spacing is measured on
 
 @dataclass(frozen=True)
 class Cells:
-    """Places and meta-cells of a slide's cells, or of one split of them.
+    """Places and content of a slide's cells, or of one split of them.
 
     Args:
         xy_um: float32 [n, 2].
-        metacell: int64 [n].
+        content: int64 [n] meta-cells, or float32 [n, T] log-normalised profiles.
     """
 
     xy_um: NDArray[np.float32]
-    metacell: NDArray[np.int64]
+    content: NDArray[np.generic]
 
     def __len__(self) -> int:
         return len(self.xy_um)

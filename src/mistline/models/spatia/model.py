@@ -27,6 +27,7 @@ from mistline.models.spatia.inputs import Inputs, around, records
 from mistline.models.spatia.network import Given, Network
 from mistline.models.spatia.params import Params
 from mistline.models.spatia.start import BATCHES, CELLS, centre
+from mistline.models.weights import fill
 
 logger = logging.getLogger("mistline.models")
 
@@ -106,11 +107,7 @@ class Model:
         vectors = None if vectors is None else vectors[1:]
         given = Given(len(genes), len(about["channels"]), vectors, weights.get(_POSITIONS), classes)
         model = cls(params, genes, tuple(about["channels"]), given)
-        wanted = model.net.state_dict()
-        for name in sorted(set(wanted) ^ set(weights) | {n for n in wanted if _differs(wanted[n], weights.get(n))}):
-            what = f"{name} is missing, of another shape, or not of this network"
-            raise InputError("weights of spatia", what, "restore them with their own settings, or train again")
-        model.net.load_state_dict(weights)
+        fill(model.net, weights, "weights of spatia", "restore them with their own settings, or train again")
         return model
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -288,7 +285,3 @@ def _read_about(told: Tensor | None) -> dict[str, Any]:
     if told is None:
         raise InputError("weights of spatia", "they do not tell what they are of", "train again")
     return dict(json.loads(bytes(told.numpy().tobytes())))
-
-
-def _differs(own: Tensor, given: Tensor | None) -> bool:
-    return given is None or own.shape != given.shape

@@ -11,6 +11,7 @@ from mistline.data.columns import Names
 from mistline.data.order import Order, Plan
 from mistline.data.sample import Batch
 from mistline.models.contract import Context
+from mistline.models.gest.codes import MetacellCode
 from mistline.models.gest.model import Model
 from mistline.models.gest.network import Inputs, Network, Sizes
 from mistline.models.gest.params import Params
@@ -22,7 +23,7 @@ from mistline.train import loop
 
 K, T = 6, 12
 SIDE_UM, SQUARE_UM = 240.0, 60.0
-SETTINGS = {"size": "tiny", "window_um": 90.0, "width": 16, "steps": 80, "train_batch": 8, "learning_rate": 1e-2}
+SETTINGS = {"size": "tiny", "window_um": 90.0, "width": 32, "steps": 200, "train_batch": 8, "learning_rate": 1e-2}
 
 
 def vocabulary() -> Vocabulary:
@@ -92,15 +93,15 @@ def trained(folder: Path, **settings) -> tuple[Model, list]:
     return model, rows
 
 
-def network(order: Serialisation | None = None, **changes) -> Network:
+def network(order: Serialisation | None = None, head: str = "codebook", **changes) -> Network:
     """Return an untrained network of the vocabulary above, in evaluation mode."""
     given = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.0, "step_um": 3.0, "spatial": True}
-    sizes = Sizes(**{**given, "head": "codebook", "groups": (3, 2), **changes})
-    found = vocabulary()
+    sizes, found = Sizes(**{**given, **changes}), vocabulary()
+    tensors = map(torch.from_numpy, (whitened(found.expression, 50), found.expression, found.levels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        tensors = (whitened(found.expression, 50), found.expression, found.levels)
-        return Network(sizes, *map(torch.from_numpy, tensors), order or Serialisation(), 150.0).eval()
+        code = MetacellCode(sizes.width, head, *tensors, (3, 2))
+        return Network(sizes, code, order or Serialisation(), 150.0).eval()
 
 
 def windows(*lengths: int, seed: int = 0) -> Inputs:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from safetensors.numpy import save_file
 
 from mistline.config.base import validate
 from mistline.core.errors import ConfigError, InputError
+from mistline.core.hashing import hash_file
 from mistline.models.contract import Context
 from mistline.models.gest.model import Model
 from mistline.models.gest.params import Params
@@ -42,16 +43,16 @@ def test_asked_places_follow_the_cells_around_them(learnt):
     hidden = inside & (np.random.default_rng(0).random(len(inside)) < 0.5)
     near = (np.abs(tissue.xy_um - 120) < 45).all(axis=1) & ~hidden
     given = (tissue.xy_um[near], tissue.metacell[near], tissue.xy_um[hidden], (120.0, 120.0))
-    found = model.probabilities(*given)
+    found = model.tell(*given)
     assert found.shape == (hidden.sum(), K)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert (found.argmax(axis=1) == tissue.metacell[hidden]).mean() > 0.45
-    moved = model.probabilities(given[0] - 120, given[1], given[2] - 120)
+    moved = model.tell(given[0] - 120, given[1], given[2] - 120)
     np.testing.assert_allclose(found, moved, atol=2e-3)  # a place may round to the next integer
-    both = model.probabilities(*given, corners=(0, 3))
-    np.testing.assert_allclose(2 * both - found, model.probabilities(*given, corners=(3,)), atol=1e-5)
+    both = model.tell(*given, corners=(0, 3))
+    np.testing.assert_allclose(2 * both - found, model.tell(*given, corners=(3,)), atol=1e-5)
     with pytest.raises(InputError, match="no cell is seen"):
-        model.probabilities(np.zeros((0, 2)), np.zeros(0, dtype=int), given[2])
+        model.tell(np.zeros((0, 2)), np.zeros(0, dtype=int), given[2])
 
 
 def test_restored_it_embeds_the_same_to_the_bit(learnt, tmp_path):
@@ -101,7 +102,7 @@ def test_windows_are_of_the_part_of_their_centre(tmp_path):
         inputs = model.prepare(tissue.read(rows), "cpu")
         inside = (np.abs(tissue.xy_um[rows][:, None] - tissue.xy_um) <= 45).all(axis=2)
         assert inputs.lengths == tuple(inside.sum(axis=1).tolist())
-        np.testing.assert_array_equal(inputs.metacell.numpy(), tissue.metacell[np.nonzero(inside)[1]])
+        np.testing.assert_array_equal(inputs.content.numpy(), tissue.metacell[np.nonzero(inside)[1]])
         at_centre = (inputs.delta_um == 0).all(dim=1)
         assert inputs.window[at_centre].tolist() == rows.tolist()
 
@@ -134,10 +135,10 @@ def test_same_seed_same_training(learnt, tmp_path):
 def test_a_table_gets_meta_cells_of_its_own(tmp_path):
     tissue = Tissue(n=300, own=False)
     model = _created(tmp_path, tissue, n_metacells=K, n_components=4, levels=(3, 2), min_cells_metacell=5)
-    assert model.prepare(tissue.read(np.arange(4)), "cpu").metacell.max() < K
+    assert model.prepare(tissue.read(np.arange(4)), "cpu").content.max() < K
     again = Model.restore(model.params, model.arrays(), model.genes)
-    np.testing.assert_array_equal(again.metacells_of(tissue), model.metacells_of(tissue))
-    assert len({*zip(tissue.metacell, model.metacells_of(tissue), strict=True)}) == K
+    np.testing.assert_array_equal(again.content_of(tissue), model.content_of(tissue))
+    assert len({*zip(tissue.metacell, model.content_of(tissue), strict=True)}) == K
     np.testing.assert_array_equal(_embedded(again, tissue, tmp_path), _embedded(model, tissue, tmp_path))
 
 
@@ -171,4 +172,51 @@ def test_sizes_fill_in_and_steps_of_places_follow_the_training_window():
     assert Params(size="paper").step_um == 3.0
     assert Params(size="tiny", width=16).width == 16
     assert Params(size="tiny").niche_um == Params(size="tiny").window_um
-    assert torch.tensor(Params(window_um=300, bin_um=3).step_um) == 3
+    assert Params(window_um=90).step_um == 3.0
+    assert Params(window_um=900).step_um == 4.5
+    assert Params(window_um=300, bin_um=1).step_um == 1.0
+
+
+PLAIN = {"quantised": False, "n_components": 4}
+
+
+def test_without_quantisation_profiles_are_read_and_learned(tmp_path):
+    model, rows = synthetic.trained(tmp_path, steps=60, **PLAIN)
+    assert rows[-1]["val_loss"] < 0.95  # of genes of variance 1
+    tissue = Tissue(n=200, seed=3)
+    content = model.content_of(tissue)
+    np.testing.assert_allclose(content, tissue.expression, atol=1e-5)
+    given = (tissue.xy_um[:50], content[:50], tissue.xy_um[50:60], (120.0, 120.0))
+    told = model.tell(*given)
+    assert told.shape == (10, model.expression.shape[0])
+    np.testing.assert_array_equal(model.entered(told) @ model.expression, told)
+    again = Model.restore(model.params, model.arrays(), model.genes)
+    np.testing.assert_array_equal(again.tell(*given), told)
+    np.testing.assert_array_equal(_embedded(again, tissue, tmp_path), _embedded(model, tissue, tmp_path))
+    with pytest.raises(InputError, match="quantised False, the settings say True"):
+        Model.restore(Params(**SETTINGS), model.arrays(), model.genes)
+
+
+def test_training_goes_on_from_a_trained_model(learnt, tmp_path):
+    model, rows = learnt
+    path = tmp_path / "weights.safetensors"
+    save_file(model.arrays(), path)
+    start = {"start": str(path), "start_sha256": hash_file(path)}
+    again, more = synthetic.trained(tmp_path, **start, steps=2, learning_rate=1e-5)
+    assert more[-1]["val_loss"] == pytest.approx(rows[-1]["val_loss"], abs=0.05)
+    assert again.describe()["Meta-cells"] == model.describe()["Meta-cells"]
+    with pytest.raises(InputError, match="start_sha256"):
+        _created(tmp_path, **{**start, "start_sha256": "0" * 64})
+    other = Tissue(n=200)
+    other.vocabulary.expression[0, 0] += 1
+    with pytest.raises(InputError, match="not those"):
+        _created(tmp_path, other, **start)
+    with pytest.raises(ConfigError, match="belong together"):
+        validate(Params, {"start": str(path)}, "models.gest.params")
+
+
+def test_a_preset_changes_one_part_and_settings_that_are_given_stand():
+    assert Params(preset="no_quantisation").quantised is False
+    assert (Params(preset="l16h16", size="paper").layers, Params(preset="l16h16", layers=3).layers) == (16, 3)
+    with pytest.raises(ConfigError, match="unknown preset 'l3h3'"):
+        validate(Params, {"preset": "l3h3"}, "models.gest.params")

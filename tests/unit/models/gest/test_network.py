@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mistline.models.gest.network import Network
+from mistline.models.gest.codes import MetacellCode
+from mistline.models.gest.network import Network, Sizes
 from mistline.models.gest.params import Params
 from mistline.models.gest.serialise import Serialisation
 from tests.unit.models.gest.synthetic import K, network, windows
@@ -18,15 +19,13 @@ def _draw(seed: int = 0) -> torch.Generator:
 
 
 def test_the_paper_s_setting_has_about_a_million_weights():
-    from mistline.models.gest.network import Sizes
-
     params = Params(size="paper")
-    sizes = Sizes(
-        params.width, params.layers, params.heads, params.dropout, params.step_um, True, "codebook", (15, 10, 5)
-    )
+    sizes = Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, True)
     with torch.device("meta"):
         profiles, expression = torch.empty(512, params.profile_components), torch.empty(512, 1122)
-        net = Network(sizes, profiles, expression, torch.zeros(512, 3, dtype=torch.int64), Serialisation(), 600.0)
+        levels = torch.zeros(512, 3, dtype=torch.int64)
+        code = MetacellCode(params.width, "codebook", profiles, expression, levels, (15, 10, 5))
+        net = Network(sizes, code, Serialisation(), 600.0)
     assert 0.9e6 < sum(value.numel() for value in net.parameters()) < 1.3e6
 
 
@@ -34,10 +33,10 @@ def test_the_paper_s_setting_has_about_a_million_weights():
 @torch.no_grad()
 def test_a_cell_s_expression_changes_no_bit_of_its_own_row_and_those_before(head):
     net, inputs = network(head=head), windows(40)
-    before = net.logits(inputs)
-    other = inputs.metacell.clone()
+    before = net.said(inputs)
+    other = inputs.content.clone()
     other[20] = (other[20] + 1) % K
-    after = net.logits(replace(inputs, metacell=other))
+    after = net.said(replace(inputs, content=other))
     assert torch.equal(before[:20], after[:20])  # row 19 asks for cell 20
     assert (before[20:] != after[20:]).any(dim=1).all()
 
@@ -45,10 +44,10 @@ def test_a_cell_s_expression_changes_no_bit_of_its_own_row_and_those_before(head
 @torch.no_grad()
 def test_the_place_of_a_cell_changes_its_own_row():
     net, inputs = network(), windows(12)
-    before = net.logits(inputs)
+    before = net.said(inputs)
     moved = inputs.delta_um.clone()
     moved[5] += 30
-    changed = (before != net.logits(replace(inputs, delta_um=moved))).any(dim=1)
+    changed = (before != net.said(replace(inputs, delta_um=moved))).any(dim=1)
     assert changed.tolist() == [False] * 4 + [True] * 7
 
 
@@ -56,26 +55,26 @@ def test_the_place_of_a_cell_changes_its_own_row():
 def test_windows_packed_or_alone_are_the_same():
     net, both = network(), windows(25, 9)
     one = windows(25)
-    alone = replace(one, delta_um=both.delta_um[:25], metacell=both.metacell[:25])
-    torch.testing.assert_close(net.logits(both)[:24], net.logits(alone), atol=1e-5, rtol=1e-5)
+    alone = replace(one, delta_um=both.delta_um[:25], content=both.content[:25])
+    torch.testing.assert_close(net.said(both)[:24], net.said(alone), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_a_cached_context_asks_as_training_does():
     net, inputs = network(), windows(30)
-    cache = net.context(inputs.delta_um[:20], inputs.metacell[:20])
+    cache = net.context(inputs.delta_um[:20], inputs.content[:20])
     found = net.target(cache, inputs.delta_um[20:])
-    torch.testing.assert_close(found[:1], net.logits(inputs)[19:20], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:1], net.said(inputs)[19:20], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[3:4], net.target(cache, inputs.delta_um[23:24]), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_the_niche_is_the_place_asked_after_all_its_cells():
     net, both = network(), windows(10, 7)
-    found = net.niche(both.delta_um, both.metacell, both.lengths)
-    cache = net.context(both.delta_um[10:], both.metacell[10:])
+    found = net.niche(both.delta_um, both.content, both.lengths)
+    cache = net.context(both.delta_um[10:], both.content[10:])
     expected = net.target(cache, both.delta_um[10:11])
-    torch.testing.assert_close(net.head(found[1:]), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(net.code(found[1:]), expected, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -85,9 +84,9 @@ def test_losses_are_means_over_a_window_and_then_over_windows():
     found = net(both, _draw())
     assert found["loss"].item() == pytest.approx(sum(found[f"level_{i}"].item() for i in range(3)) / 3)
     order = net.serialisation(both.delta_um, both.window, net.side_um, both.jitter_um, _draw())
-    ordered = replace(both, delta_um=both.delta_um[order], metacell=both.metacell[order])
-    wanted = ordered.metacell[ordered.asked]
-    each = torch.nn.functional.cross_entropy(net.logits(ordered), wanted, reduction="none")
+    ordered = replace(both, delta_um=both.delta_um[order], content=both.content[order])
+    wanted = ordered.content[ordered.asked]
+    each = torch.nn.functional.cross_entropy(net.said(ordered), wanted, reduction="none")
     assert found["level_0"].item() == pytest.approx(((each[:24].mean() + each[24:].mean()) / 2).item(), rel=1e-5)
     assert found["cells"] == 15
 
