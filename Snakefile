@@ -21,6 +21,7 @@ else:
 include: "workflow/rules/models.smk"
 include: "workflow/rules/generators.smk"
 include: "workflow/rules/cells.smk"
+include: "workflow/rules/perturbation.smk"
 include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"

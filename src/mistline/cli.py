@@ -44,6 +44,7 @@ COMMANDS = {
     "train-generator": "Train a generator of cell images.",
     "generate": "Draw images of test cells with a trained generator.",
     "generate-cells": "Fill hidden squares of the test slides with a trained generator of cells.",
+    "perturb": "Change circles of the test slides and generate what lies around them.",
     "edit": "Draw cells again with some of their genes changed.",
     "sweep": "Time sampling with and without token merging, and judge what it draws.",
     "evaluate": "Judge a model, or the controls, on a task.",

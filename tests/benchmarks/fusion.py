@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from mistline.models.contract import Context, Problem, SlideCells
+from mistline.models.contract import Context
 from mistline.models.fusion.model import Model, gather
 from mistline.models.fusion.network import Network
 from mistline.models.fusion.objectives import Labels
 from mistline.models.fusion.params import Params
 from mistline.models.fusion.training import Part
 from mistline.models.fusion.training import train as train_ours
+from mistline.models.predictor import Problem, SlideCells
 from tests.benchmarks.bench import Bench, Gate, alternate, child
 from tests.benchmarks.published_fusion import Published
 from tests.benchmarks.published_fusion import train as train_published

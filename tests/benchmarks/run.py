@@ -21,6 +21,7 @@ PARTS = {
     "dataset": ("projection", "whole", "crops", "export", "loader", "metacells"),
     "evaluation": ("fusion", "tasks"),
     "generation": ("generation", "merging_quality"),
+    "gest": ("gest",),
     "report": ("report",),
     "spatia": ("spatia_images", "spatia_genes", "spatia_step", "spatia_loader", "spatia_embed"),
 }

@@ -61,6 +61,7 @@ def toy_bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config["tasks"][task]["models"] = models
     config["models"]["spatia"]["params"] |= SHORT
     del config["models"]["flow"]  # its line is run among the truths
+    config["models"]["gest"]["params"]["steps"] = 20
     for model in ("vae", "diffusion"):
         config["models"][model]["params"]["steps"] = 4
     config["generation"] = {"sampling": {"steps": 2}, "edits": [{"genes": ["NUCSIZE"], "n_cells": 2}]}

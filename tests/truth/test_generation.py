@@ -49,7 +49,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
         for slide in slides_of(folder, "test")
         for gene in DRIVEN
     ]
-    configure(folder, generation={"sampling": {"steps": 20}, "edits": edits})
+    configure(folder, generation={"sampling": {"steps": 10}, "edits": edits})
     table = "results/evaluation/generation/gene2img"
     run_here(
         folder, snakemake, "results/edits/cells/seed-0.safetensors",

@@ -69,3 +69,20 @@ def test_only_slides_with_an_image_are_cut(snakemake: Snakemake, folder: Path) -
     code, output = dry_run(snakemake, folder, {"slides": both, **views}, "all")
     assert code == 0, output
     assert (jobs(output)["cut_patches"], jobs(output)["embed"]) == (2, 2)
+
+
+def test_a_niche_model_waits_for_the_run_it_begins_with(snakemake: Snakemake, folder: Path) -> None:
+    niche = {"model": "niche", "params": {"start": "cells"}}
+    tasks = {"domains": {"protocols": ["random_spot"], "params": {"label": "layer"}, "models": ["niche"]}}
+    values = {"slides": SLIDES, "models": {"cells": {"model": "gest"}, "niche": niche}, "tasks": tasks}
+    code, output = dry_run(snakemake, folder, {**values, "seeds": [0, 1]}, "evaluation", "--printshellcmds")
+    assert code == 0, output
+    counts = jobs(output)
+    assert (counts["train"], counts["predict"], "embed" in counts) == (2, 2, False)
+    for seed in (0, 1):
+        assert f"--start results/models/cells/seed-{seed}/config.json --folds" in output
+    niche["params"]["start"] = "niche"
+    code, output = dry_run(snakemake, folder, values, "evaluation")
+    assert code != 0
+    assert "models.niche.params.start: unknown run of gest 'niche'; choose one of cells" in output
+    assert "Traceback" not in output

@@ -216,6 +216,12 @@ def holes(wildcards):
     return json.dumps(TASKS["unseen_generation"].params.holes.model_dump(mode="json"))
 
 
+def perturbation(wildcards):
+    """Which circles are changed, and how."""
+    params = TASKS["perturbation"].params
+    return json.dumps(params.perturbation.model_dump(mode="json"))
+
+
 def judged(wildcards):
     """What a score is made from: embeddings of every slide, predictions, images or cells, and the task's own folds."""
     found = {}
@@ -229,7 +235,10 @@ def judged(wildcards):
     if wildcards.model in GENERATORS:
         found["pictures"] = expand(rules.generate.output.pictures, **wildcards)
     if wildcards.model in FILLERS and "cells" in judges:
-        found["filled"] = expand(rules.generate_cells.output.filled, **wildcards)
+        if wildcards.task == "perturbation":
+            found["perturbed"] = expand(rules.perturb.output.perturbed, **wildcards)
+        else:
+            found["filled"] = expand(rules.generate_cells.output.filled, **wildcards)
     if TASKS[wildcards.task].has_folds:
         found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
     return found
@@ -242,6 +251,7 @@ def judged_options(wildcards, input):
         "predictions": "--predictions",
         "pictures": "--pictures",
         "filled": "--filled",
+        "perturbed": "--perturbed",
         "folds": "--folds",
     }
     words = [

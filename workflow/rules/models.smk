@@ -67,9 +67,23 @@ rule embed:
         " --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"
 
 
+def begun_with(wildcards):
+    """Config and weights of the trained run that a predictor begins with, where it names one."""
+    if CONFIG.models[wildcards.model].model != "niche":
+        return {}
+    run = {"model": MODELS[wildcards.model].params.start, "seed": wildcards.seed}
+    files = {"start": rules.train.output.config, "weights": rules.train.output.weights}
+    return {name: expand(path, **run) for name, path in files.items()}
+
+
+def begun_with_option(wildcards, input):
+    return "".join(f"--start {shlex.quote(path)}" for path in input.get("start", []))
+
+
 rule predict:
     input:
         unpack(built_on),
+        unpack(begun_with),
         manifest=rules.seal_dataset.output.manifest,
         cells=expand(rules.read_cells.output.cells, slide=SLIDES),
         counts=expand(rules.read_cells.output.counts, slide=SLIDES),
@@ -97,12 +111,13 @@ rule predict:
         cells=per_file("--cells", "cells"),
         counts=per_file("--counts", "counts"),
         embeddings=built_on_options,
+        start=begun_with_option,
         label=task_label,
         section=model_section,
         code=model_code("predict"),
     shell:
         "python -m mistline predict --task {wildcards.task} --protocol {wildcards.protocol} --label {params.label:q}"
         " --model {wildcards.model} --registry-name {params.name} --seed {wildcards.seed} {params.slides}"
-        " {params.donors} {params.cells} {params.counts} {params.embeddings} --folds {input.folds}"
+        " {params.donors} {params.cells} {params.counts} {params.embeddings} {params.start} --folds {input.folds}"
         " --manifest {input.manifest} --predictions {output.predictions} --metrics {output.metrics}"
         " --params {params.section:q} --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"

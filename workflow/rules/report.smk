@@ -31,6 +31,13 @@ SHOWN_PICTURES = [
     for model in TASKS[task].judged(protocol)
     if model in GENERATORS
 ]
+SHOWN_FILLED = [
+    f"results/filled/{model}/seed-{CONFIG.seeds[0]}/{protocol}.parquet"
+    for task, protocol in TABLES
+    if task == "unseen_generation"
+    for model in TASKS[task].judged(protocol)
+    if model in FILLERS
+]
 
 
 rule report:
@@ -56,6 +63,7 @@ rule report:
         pictures=SHOWN_PICTURES,
         edits=EDITS,
         sweeps=SWEEPS,
+        filled=SHOWN_FILLED,
     output:
         page=report(
             "results/report/index.html",
@@ -94,6 +102,7 @@ rule report:
         pictures=per_file("--pictures", "pictures"),
         edits=per_file("--edits", "edits"),
         sweeps=per_file("--sweeps", "sweeps"),
+        filled=per_file("--filled", "filled"),
         section=section("report"),
         scales=section("scales"),
         seed=CONFIG.seed,
@@ -103,5 +112,6 @@ rule report:
         " --splits-summary {input.splits} {params.quality}"
         " --slides-json {params.slides:q} {params.scores} {params.answers} {params.tests} {params.courses}"
         " {params.course_names} {params.shown} {params.predictions} {params.pictures} {params.edits} {params.sweeps}"
+        " {params.filled}"
         " --page {output.page} --tables {output.tables} --figures {output.figures} --params {params.section:q}"
         " --scales {params.scales:q} --seed {params.seed} --threads {threads} &> {log}"

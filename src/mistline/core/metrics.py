@@ -12,7 +12,7 @@ LOWER_IS_BETTER = frozenset(
     ["brier", "copies", "distance", "ece", "fid", "js", "kid", "kl", "log_loss", "mae", "mse", "rmse"]
 )
 _FIRST = (
-    *("ari", "macro_f1", "pcc", "auc", "pearson", "recall", "kl", "accuracy", "ring_accuracy", "balanced_accuracy"),
+    *("ari", "macro_f1", "pcc", "auc", "pearson", "recall", "kl", "balanced_accuracy", "accuracy", "ring_accuracy"),
     *("nmi", "ami", "macro_precision", "spearman", "interior_accuracy", "within_one_ring", "log_loss", "ece"),
     # Of generated images: what neither a blurred nor a foreign image can win comes first.
     *("readback_pearson", "psnr", "ssim", "fid", "kid", "copies"),

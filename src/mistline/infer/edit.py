@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from mistline.config.generation import Generation
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.seeds import derive
-from mistline.infer.asked import Asked, Counts, changed, chosen_cells, gene_place
+from mistline.infer.asked import Asked, Counts, changed, chosen_cells
 from mistline.infer.generate import check_protocol, dealt
 from mistline.infer.generators import Generator, records
+from mistline.infer.genes import gene_place
 from mistline.models.contract import Context, Source
 from mistline.models.spatia.edited import Cells, encode_again
 from mistline.models.spatia.model import Model as Spatia

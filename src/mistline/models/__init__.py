@@ -6,8 +6,9 @@ A model is a folder that offers
   say what the model `serves()` (an embedding, predictions it is trained for task by task, latents of images,
   images, or cells at places where none were measured), what it `reads()` of a dataset (genes, image, coordinates),
   the `files()` it needs besides and the runs `upstream()` whose embeddings it builds on; one that draws images names
-  its `condition` and its `autoencoder`;
-* `model.py`: `Model`, as `models/contract.py` describes it (`peer` has none: published methods run elsewhere);
+  its `condition` and its `autoencoder`, and `niche` the run it begins with, its `start`;
+* `model.py`: `Model`, as `models/contract.py` describes it, or, for predictions, `models/predictor.py` (`peer` has
+  none: published methods run elsewhere);
 * `README.md`: what it is, in a page.
 """
 
@@ -24,5 +25,6 @@ REGISTRY = {
     "diffusion": "mistline.models.diffusion",
     "flow": "mistline.models.flow",
     "gest": "mistline.models.gest",
+    "niche": "mistline.models.niche",
     "peer": "mistline.models.peer",
 }

@@ -11,12 +11,14 @@ order of its cells. It never opens a file.
 A model whose training is many steps of AdamW need not write the loop: it offers `Trainable` instead of `fit`, and
 `mistline.train.loop` trains it on any number of devices, with a state that survives a killed job. Where it reads more
 of a part than batches hold, it offers `meet(val: Source)` as well, which is called before training.
+
+A model that learns classes from the folds of a task is a `predictor.Predictor`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -324,77 +326,4 @@ class Trainable(Embedder, Protocol):
 
     def prepare(self, batch: Batch, device: str) -> Any:
         """Return a batch as `net` takes it, on the device; cheap, and draws nothing."""
-        ...
-
-
-class Images(Protocol):
-    """The images of one slide's cells; `channels` names the C channels."""
-
-    channels: tuple[str, ...]
-
-    def __call__(self, rows: NDArray[np.int64], size_px: int) -> NDArray[np.uint8]:
-        """Return [B, C, S, S] of these cells."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SlideCells:
-    """All `n` cells of one slide, as a predictor reads them in one fold.
-
-    Args:
-        slide: name.
-        donor: whose tissue it is.
-        cell_id: [n].
-        counts: CSR [n, G] over the problem's genes.
-        xy_um: [n, 2] places; NaN where the slide has none.
-        array_yx: [n, 2] place on the array; None where the cells lie on none.
-        label: [n] class, or -1: unknown, or hidden because the cell is tested.
-        part: [n] of `store.parts.PARTS`.
-        embeddings: run that the model builds on -> its [n, D].
-        images: of the cells; None where the slide has none, or the model reads none.
-    """
-
-    slide: str
-    donor: str
-    cell_id: Sequence[str]
-    counts: Any
-    xy_um: NDArray[np.float64]
-    array_yx: NDArray[np.int64] | None
-    label: NDArray[np.int64]
-    part: NDArray[np.object_]
-    embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    images: Images | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One fold of a task with labels.
-
-    Args:
-        slides: those of the fold.
-        genes: ids of the G genes that all its slides measure.
-        values: what `counts` hold: counts, normalised (by depth) or log (of that).
-        classes: names of the L classes.
-    """
-
-    slides: Sequence[SlideCells]
-    genes: tuple[str, ...]
-    values: str
-    classes: tuple[str, ...]
-
-
-class Predictor(Protocol):
-    """A registered model whose params serve predictions: it is trained fold by fold and predicts classes."""
-
-    @classmethod
-    def create(cls, params: Any, problem: Problem, context: Context) -> Predictor:
-        """Return an untrained model that fits the problem."""
-        ...
-
-    def fit(self, problem: Problem, context: Context) -> Iterator[Mapping[str, Any]]:
-        """Train, and yield the rows of the course as they come; no clock time in them."""
-        ...
-
-    def predict(self, problem: Problem, context: Context) -> Iterator[NDArray[np.float32]]:
-        """Yield [n, L] probabilities of all cells of each slide, in the order of the problem."""
         ...

@@ -26,6 +26,7 @@ from mistline.report.results import Results, headlines, view_results
 from mistline.report.scores import Comparison
 from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, write_csv
+from mistline.report.unseen import view_unseen
 
 BUDGET_BYTES = 25 * 10**6
 _TISSUE_SHARE = 0.4  # of the budget; the viewer takes a third, charts and tables the rest
@@ -42,6 +43,7 @@ SECTIONS = {
     "metacells": "Meta-cells",
     "tasks": "Tasks",
     "generation": "Generated images",
+    "unseen": "Filled holes",
     "provenance": "Provenance",
 }
 _OF_IMAGES = frozenset(["crops", "metacells"])  # sections that a cohort of tables has nothing for
@@ -79,6 +81,7 @@ class Gathered:
         root: the result folder, as commands name it.
         predictions: files of models' predictions, possibly none.
         generated: what generators of images made, possibly nothing.
+        filled: files of cells that models filled holes with, possibly none.
     """
 
     settings: Report
@@ -96,6 +99,7 @@ class Gathered:
     root: Path
     predictions: Sequence[Path] = ()
     generated: GenerationFiles = field(default_factory=GenerationFiles)
+    filled: Sequence[Path] = ()
 
 
 @dataclass
@@ -130,6 +134,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
         _dataset(context, gathered)
         _tasks(context, gathered, album)
         _generation(context, gathered, album)
+        _unseen(context, gathered, album)
         _provenance(context, gathered)
         views = [wait() for wait in progress(drawn, "draw")]
     _slides(context, gathered, views, album)
@@ -150,7 +155,8 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
 def _omitted(gathered: Gathered) -> frozenset[str]:
     """Return the sections that there is nothing for."""
     of_images = _OF_IMAGES if gathered.quality is None else frozenset()
-    return of_images | (frozenset() if gathered.generated else {"generation"})
+    given = {"generation": gathered.generated, "unseen": gathered.filled}
+    return of_images | {name for name, files in given.items() if not files}
 
 
 def check_size(text: str, budget: int = BUDGET_BYTES) -> int:
@@ -310,6 +316,12 @@ def _generation(context: _Context, gathered: Gathered, album: Album) -> None:
     view = view_generation(gathered.generated, gathered.slides, gathered.version, album)
     context.tables += view.files if view else ()
     context.values["generation"] = view
+
+
+def _unseen(context: _Context, gathered: Gathered, album: Album) -> None:
+    views = view_unseen(gathered.filled, gathered.slides, gathered.version, album)
+    context.tables += [view.table for view in views]
+    context.values["unseen"] = views
 
 
 def _provenance(context: _Context, gathered: Gathered) -> None:

@@ -47,6 +47,7 @@ def run(
     predictions: Annotated[Path | None, typer.Option(help="The model's predictions (parquet).")] = None,
     pictures: Annotated[Path | None, typer.Option(help="What the model drew (safetensors).")] = None,
     filled: Annotated[Path | None, typer.Option(help="The hidden cells that the model generated (parquet).")] = None,
+    perturbed: Annotated[Path | None, typer.Option(help="The rings that the model generated (parquet).")] = None,
     answers: Annotated[
         Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
     ] = None,
@@ -67,13 +68,14 @@ def run(
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
-    if [bool(given) for given in (embedding, predictions, pictures, filled)].count(True) != (model != CONTROLS):
-        what = "a model is judged by its embeddings, predictions, pictures or filled cells, the controls by neither"
-        remedy = "give --embedding once a slide, or --predictions, --pictures or --filled"
+    made = {"predictions": predictions, "pictures": pictures, "filled": filled, "perturbed": perturbed}
+    if [bool(given) for given in (embedding, *made.values())].count(True) != (model != CONTROLS):
+        what = "a model is judged by its embeddings, predictions, pictures or generated cells, the controls by neither"
+        remedy = "give --embedding once a slide, or --predictions, --pictures, --filled or --perturbed"
         raise ConfigError("evaluate", what, remedy)
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     version = sealed.version
-    subject = Subject(None if model == CONTROLS else model, seed, version, predictions, folds, pictures, filled)
+    subject = Subject(None if model == CONTROLS else model, seed, version, folds=folds, **made)
     inputs, absent = FileInputs(files, subject, _images(judge, manifest)), _absent(files, predictions)
     with threadpool_limits(limits=threads):
         result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
@@ -88,7 +90,7 @@ def run(
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],
-        inputs=_made(files, manifest=manifest, folds=folds, predictions=predictions, pictures=pictures, filled=filled),
+        inputs=_made(files, manifest=manifest, folds=folds, **made),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
         code=code_digest("evaluate", module_name, *([_IMAGES] if _looks_at_images(judge) else [])),
         seed=seed,

@@ -16,8 +16,8 @@ from mistline.core.errors import ConfigError
 from mistline.core.files import read_parquet, write_text
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
-from mistline.models.contract import Problem, SlideCells
 from mistline.models.peer.params import Params
+from mistline.models.predictor import Problem, SlideCells
 from mistline.store.absent import write_absent
 from mistline.store.embeddings import Origin
 from mistline.store.manifest import read_manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import typer
 
 from mistline.config.base import load_section
-from mistline.core.errors import ConfigError
+from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import remove, write_text
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
@@ -20,8 +21,10 @@ from mistline.models.contract import Context
 from mistline.store.embeddings import Origin, read_origin
 from mistline.store.manifest import read_manifest
 from mistline.store.predictions import write_predictions
+from mistline.train.checkpoint import Checkpoint, load
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.images import open_images
+from mistline.train.metacells import read_metacells
 from mistline.train.predict import predict_fold
 from mistline.train.problem import Folds, SlideFiles
 from mistline.workflow.digest import code_digest
@@ -48,6 +51,9 @@ def run(
     embedding: Annotated[
         list[Path] | None, typer.Option(help="Embedding of each slide, run after run; repeated.")
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="config.json of the trained run that the model begins with.")
+    ] = None,
     params: Annotated[str, typer.Option(help="Settings of the model, as JSON.")] = "{}",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 1,
     devices: Annotated[int, typer.Option(help="GPUs granted to this job.")] = 0,
@@ -64,8 +70,12 @@ def run(
     version = read_manifest(manifest).version
     reads_images = hasattr(section, "reads") and "image" in section.reads()
     images = {name: open_images(manifest, name) for name in slide} if reads_images else None
+    begun = _begun_with(start, getattr(section, "start", None), version)
+    # A run that was trained on tables gives cells their meta-cells by their genes.
+    asks = begun is not None and begun.model.query is None
+    metacells = {name: read_metacells(manifest, name) for name in slide} if asks else None
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    problems = Folds(files, pd.read_parquet(folds), label, version, images)
+    problems = Folds(files, pd.read_parquet(folds), label, version, images, metacells)
     resume = predictions.with_name(f"{predictions.stem}.resume")
     found, rows, device = [], [], pick_device(devices)
     with cpu_threads(threads):
@@ -74,20 +84,44 @@ def run(
                 "%s, %s, fold %d: %d slides, %d genes", task, protocol, fold, len(problem.slides), len(problem.genes)
             )
             context = Context(derive(seed, "predict", task, fold), device, threads, resume / str(fold))
-            table, course = predict_fold(package, section, problem, context)
+            given = problem if begun is None else replace(problem, start=begun.model)
+            table, course = predict_fold(package, section, given, context)
             found.append(table.assign(fold=fold))
             rows += [{"fold": fold, **row} for row in course]
-    built_on = {str(path): read_origin(path).model_sha256 for path in embedding or []}
+    built_on = {read_origin(path).model_sha256 for path in embedding or []}
+    built_on |= set() if begun is None else {begun.weights_sha256}
     digest = code_digest("predict", *folder_modules(package))
-    origin = Origin(model, seed, "+".join([digest, *sorted(set(built_on.values()))]), version)
+    origin = Origin(model, seed, "+".join([digest, *sorted(built_on)]), version)
     write_predictions(predictions, pd.concat(found, ignore_index=True), origin)
     write_text(metrics, "".join(json.dumps(row) + "\n" for row in rows))
     record(
         "predict",
         outputs=[predictions, metrics],
-        inputs={"manifest": manifest, "folds": folds},
+        inputs={"manifest": manifest, "folds": folds, **({} if start is None else {"start": start})},
         params={"task": task, "protocol": protocol, "label": label, **section.model_dump(mode="json")},
         code=digest,
         seed=seed,
     )
     remove(resume)
+
+
+def _begun_with(config: Path | None, name: str | None, version: str) -> Any:
+    """Return the trained run that the model begins with, as a `Checkpoint`; None where its settings name none.
+
+    Raises:
+        ConfigError: it is given and not named, or the other way round, or is another run or no run of gest.
+        InputError: it is damaged, or was trained on another dataset.
+    """
+    if (config is None) != (name is None):
+        raise ConfigError("predict", "--start and the model's setting start belong together", "give both or neither")
+    if config is None:
+        return None
+    found: Checkpoint = load(config)
+    told = found.identity
+    if (told.name, told.registry_name) != (name, "gest"):
+        what = f"the run {told.name} of {told.registry_name}, and the settings name {name} of gest"
+        raise ConfigError(str(config), what, "give that run's config.json")
+    if told.dataset_version != version:
+        what = f"trained on dataset version {told.dataset_version[:12]}, this one is {version[:12]}"
+        raise InputError(config, what, "run train again")
+    return found

@@ -56,6 +56,9 @@ def run(
     pictures: Annotated[list[Path] | None, typer.Option(help="what a generator drew (safetensors); repeated")] = None,
     edits: Annotated[list[Path] | None, typer.Option(help="what edits of genes drew (safetensors); repeated")] = None,
     sweeps: Annotated[list[Path] | None, typer.Option(help="a generator's speeds (JSON); repeated")] = None,
+    filled: Annotated[
+        list[Path] | None, typer.Option(help="cells that a model filled holes with (parquet); repeated")
+    ] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
@@ -96,6 +99,7 @@ def run(
         root=root,
         predictions=predictions or [],
         generated=GenerationFiles(pictures or (), edits or (), sweeps or ()),
+        filled=filled or (),
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
         tables_part.mkdir()
@@ -107,7 +111,8 @@ def run(
     inputs = {"manifest": manifest, "splits_summary": splits_summary}
     inputs |= {"metacells_quality": metacells_quality} if metacells_quality else {}
     repeated = {"scores": scores, "tests": tests, "courses": courses, "embeddings": embeddings}
-    for name, paths in (repeated | {"pictures": pictures, "edits": edits, "sweeps": sweeps}).items():
+    repeated |= {"pictures": pictures, "edits": edits, "sweeps": sweeps, "filled": filled}
+    for name, paths in repeated.items():
         inputs |= {f"{name}[{number}]": path for number, path in enumerate(paths or [])}
     chosen = settings.model_dump(mode="json")
     record(

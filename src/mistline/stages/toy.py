@@ -13,7 +13,7 @@ from mistline.xenium.toy.settings import LAYOUTS
 
 def run(
     out: Annotated[Path, typer.Option(help="Folder to write; must be empty or absent.")],
-    slides: Annotated[int, typer.Option(help="Number of slides.")] = 6,
+    slides: Annotated[int, typer.Option(help="Number of slides.")] = 5,
     cells: Annotated[int, typer.Option(help="Cells of each slide.")] = 400,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     layouts: Annotated[str, typer.Option(help="Layouts, taken in turn.")] = ",".join(LAYOUTS),

@@ -27,6 +27,7 @@ REGISTRY = {
     "domains": "mistline.tasks.domains",
     "expression": "mistline.tasks.expression",
     "generation": "mistline.tasks.generation",
+    "perturbation": "mistline.tasks.perturbation",
     "retrieval": "mistline.tasks.retrieval",
     "unseen_generation": "mistline.tasks.unseen_generation",
 }

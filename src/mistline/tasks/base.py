@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
     from mistline.store.filled import Filled
+    from mistline.store.perturbed import Perturbed
     from mistline.store.pictures import Pictures
 
 MODEL = "model"  # the row of the model that is judged; the others of `Scores.rows` are controls and ceilings
@@ -125,6 +126,10 @@ class Inputs(Protocol):
 
     def filled(self) -> Filled:
         """Return the hidden cells that the model generated."""
+        ...
+
+    def perturbed(self) -> Perturbed:
+        """Return the rings that the model generated around changed circles."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,13 @@ from mistline.tasks.controls import LogCounts, fit_log_counts, principal_compone
 from mistline.tasks.domain_folds import ring_graph
 from mistline.tasks.domain_metrics import agreement, border_curve, heated, tally, temperature
 from mistline.tasks.domain_slides import Problem
-from mistline.tasks.label_controls import linear_probe, majority, nearest_labels, neighbour_mean
+from mistline.tasks.label_controls import (
+    linear_probe,
+    majority,
+    nearest_alike,
+    nearest_labels,
+    neighbour_mean,
+)
 from mistline.tasks.predicted import by_fold
 from mistline.tasks.stats import bootstrap_mean, interval
 
@@ -27,6 +33,9 @@ _WHAT = {
     "coordinates": "the labels of the nearest training cells, weighted by distance; how many is chosen on validation",
     "pca": "linear probe on 50 principal components of log counts, fitted on training cells",
     "neighbour_mean": "linear probe on those components averaged over a cell and its ring neighbours",
+    "own_and_neighbours": "linear probe on the cell's own components and that mean, one beside the other",
+    "knn_neighbours": "the labels of the training cells (50,000 of them at most) with the nearest such mean, each "
+    "counting the same; how many is chosen on validation",
     "shuffled": "the model's own rows, dealt to other cells",
 }
 _WHAT_CLUSTERS = {
@@ -38,6 +47,7 @@ _WHAT_CLUSTERS = {
 
 Probability = NDArray[np.float64]  # [N, L] of all cells; zero where nothing is predicted
 Predict = Callable[[int], Probability]  # fold -> probabilities of (at least) its validation and test cells
+Points = Callable[[int], NDArray[np.float32]]  # fold -> [N, D] of all cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +56,7 @@ class _Predicted:
 
     raw: Probability
     calibrated: Probability
-    temperatures: Mapping[str, float]
+    temperatures: dict[str, float]
 
 
 def class_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str, Row]:
@@ -54,19 +64,22 @@ def class_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str
     if inputs.has_predictions:
         tested = {fold: problem.rows(fold, "test") for fold in sorted(problem.folds["fold"].unique().tolist())}
         found = by_fold(inputs.predictions(), problem.cells, tested, problem.classes)
-        return {MODEL: _class_row(_by_fold(problem, found.__getitem__), problem, params, "")}
+        return {MODEL: _class_row(_by_fold(problem, {MODEL: found.__getitem__})[MODEL], problem, params, "")}
     ways: dict[str, Predict] = {}
     if inputs.is_controls:
         ways = {"majority": partial(_majority, problem), "coordinates": partial(_nearest, problem)}
-        for name, points in _expression(inputs, problem, params.seed).items():
+        expression = _expression(inputs, problem)
+        for name, points in expression.items():
             ways[name] = partial(_probe, problem, points)
+        if expression:
+            ways["own_and_neighbours"] = partial(_probe, problem, partial(_beside, *expression.values()))
+            ways["knn_neighbours"] = partial(_alike, problem, expression["neighbour_mean"], params.seed)
     else:
         points = inputs.embedding(problem.cells)
         ways[MODEL] = partial(_probe, problem, lambda fold: points)
         ways["shuffled"] = partial(_probe, problem, lambda fold: shuffled(points, params.seed))
-    return {
-        name: _class_row(_by_fold(problem, way), problem, params, _WHAT.get(name, "")) for name, way in ways.items()
-    }
+    predicted = _by_fold(problem, ways)
+    return {name: _class_row(predicted[name], problem, params, _WHAT.get(name, "")) for name in ways}
 
 
 def cluster_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str, Row]:
@@ -74,23 +87,28 @@ def cluster_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[s
     if inputs.is_controls:
         xy_um = problem.cells[["x_um", "y_um"]].to_numpy(dtype=np.float32)
         ways = {"coordinates": xy_um}
-        ways |= {name: points(-1) for name, points in _expression(inputs, problem, params.seed).items()}
+        ways |= {name: points(-1) for name, points in _expression(inputs, problem).items()}
     else:
         points = inputs.embedding(problem.cells)
         ways = {MODEL: points, "shuffled": shuffled(points, params.seed)}
     return {name: _cluster_row(found, problem, params, _WHAT_CLUSTERS.get(name, "")) for name, found in ways.items()}
 
 
-def _expression(inputs: Inputs, problem: Problem, seed: int) -> dict[str, Callable[[int], NDArray[np.float32]]]:
-    """Return control -> fold -> [N, D]; nothing where the slides share no gene. Fold -1 is fitted on all cells."""
+def _expression(inputs: Inputs, problem: Problem) -> dict[str, Points]:
+    """Return control -> fold -> [N, D]; nothing where the slides share no gene. Fold -1 is fitted on all cells.
+
+    Those of one fold are kept for the controls that read them after one another.
+    """
     if not inputs.common_genes():
         return {}
 
+    @lru_cache(maxsize=1)
     def pca(fold: int) -> NDArray[np.float32]:
         train = problem.rows(fold, "train") if fold >= 0 else np.arange(len(problem.cells))
         fitted: tuple[LogCounts, Any] = fit_log_counts(inputs, problem.cells.iloc[train])
         return principal_components(fitted[1], fitted[0].of(inputs.counts(problem.cells, fitted[0].genes)))
 
+    @lru_cache(maxsize=1)
     def smoothed(fold: int) -> NDArray[np.float32]:
         points = pca(fold)
         found = np.zeros_like(points)
@@ -100,8 +118,11 @@ def _expression(inputs: Inputs, problem: Problem, seed: int) -> dict[str, Callab
             found[rows] = neighbour_mean(points[rows], ring_graph(own) if graph is None else graph)
         return found
 
-    del seed
     return {"pca": pca, "neighbour_mean": smoothed}
+
+
+def _beside(pca: Points, smoothed: Points, fold: int) -> NDArray[np.float32]:
+    return np.concatenate([pca(fold), smoothed(fold)], axis=1)
 
 
 def _majority(problem: Problem, fold: int) -> Probability:
@@ -131,22 +152,28 @@ def _scaled(xy: NDArray[np.float64], slide: NDArray[np.object_]) -> NDArray[np.f
     return scaled
 
 
-def _probe(problem: Problem, points: Callable[[int], NDArray[np.float32]], fold: int) -> Probability:
+def _probe(problem: Problem, points: Points, fold: int) -> Probability:
     rows = problem.rows(fold, "train")
     return linear_probe(points(fold), problem.labels[rows], rows, len(problem.classes))
 
 
-def _by_fold(problem: Problem, predict: Predict) -> _Predicted:
-    """Predict every fold, and put the tested cells of all folds together."""
-    raw = np.zeros((len(problem.cells), len(problem.classes)))
-    calibrated, temperatures = np.zeros_like(raw), {}
+def _alike(problem: Problem, points: Points, seed: int, fold: int) -> Probability:
+    rows = {part: problem.rows(fold, part) for part in ("train", "val", "test")}
+    return nearest_alike(points(fold), problem.labels, rows, len(problem.classes), seed)[0]
+
+
+def _by_fold(problem: Problem, ways: Mapping[str, Predict]) -> dict[str, _Predicted]:
+    """Predict every fold in every way, and put the tested cells of all folds together."""
+    n, n_classes = len(problem.cells), len(problem.classes)
+    answers = {name: _Predicted(np.zeros((n, n_classes)), np.zeros((n, n_classes)), {}) for name in ways}
     for fold in sorted(problem.folds["fold"].unique().tolist()):
-        found = predict(fold)
         val, test = problem.rows(fold, "val"), problem.rows(fold, "test")
-        t = temperature(found[val], problem.labels[val]) if len(val) else 1.0
-        raw[test], calibrated[test] = found[test], heated(found[test], t)
-        temperatures[str(fold)] = round(t, 4)
-    return _Predicted(raw, calibrated, temperatures)
+        for name, predict in ways.items():
+            found, answer = predict(fold), answers[name]
+            t = temperature(found[val], problem.labels[val]) if len(val) else 1.0
+            answer.raw[test], answer.calibrated[test] = found[test], heated(found[test], t)
+            answer.temperatures[str(fold)] = round(t, 4)
+    return answers
 
 
 def _class_row(found: _Predicted, problem: Problem, params: TaskParams, what: str) -> Row:

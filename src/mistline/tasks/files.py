@@ -17,6 +17,7 @@ from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 from mistline.store.filled import Filled, read_filled
+from mistline.store.perturbed import Perturbed, read_perturbed
 from mistline.store.pictures import Pictures, read_pictures
 from mistline.store.pictures import read_origin as read_pictures_origin
 
@@ -52,6 +53,7 @@ class Subject:
         folds: the task's own division of the cells (parquet), where it has one.
         pictures: the images that it drew (safetensors), where it draws any.
         filled: the hidden cells that it generated (parquet), where it generates any.
+        perturbed: the rings that it generated around changed circles (parquet), where it generates any.
     """
 
     model: str | None
@@ -61,6 +63,7 @@ class Subject:
     folds: Path | None = None
     pictures: Path | None = None
     filled: Path | None = None
+    perturbed: Path | None = None
 
 
 SlideImages = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]  # rows [B], side -> [B, C, S, S]
@@ -94,6 +97,8 @@ class FileInputs:
             _checked(subject.pictures, read_pictures_origin(subject.pictures), expected, "generate")
         if subject.filled is not None:
             _checked(subject.filled, read_origin(subject.filled), expected, "generate-cells")
+        if subject.perturbed is not None:
+            _checked(subject.perturbed, read_origin(subject.perturbed), expected, "perturb")
         if len({origin.model_sha256 for origin in origins}) > 1:
             what = "the slides are embedded with different weights"
             raise InputError(made[0] or "embeddings", what, "run embed again")
@@ -214,6 +219,10 @@ class FileInputs:
     def filled(self) -> Filled:
         """Return the hidden cells that the model generated; see `tasks.base.Inputs`."""
         return read_filled(_given(self._subject.filled, "filled cells", "generate-cells"))
+
+    def perturbed(self) -> Perturbed:
+        """Return the rings that the model generated around changed circles; see `tasks.base.Inputs`."""
+        return read_perturbed(_given(self._subject.perturbed, "perturbed cells", "perturb"))
 
     @property
     def values(self) -> str:

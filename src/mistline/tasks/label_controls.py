@@ -1,17 +1,23 @@
-"""Classifiers that need no model: majority, places alone, and a linear probe on any representation.
+"""Classifiers that need no model: majority, places alone, and a linear probe or nearest cells in any representation.
 
 All are fitted on training cells; what is chosen (the number of neighbours) is chosen on validation cells.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.spatial import cKDTree
 
+from mistline.core.seeds import generator
+
 NEIGHBOURS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
+MOST_SEARCHED = 50_000  # training cells that nearest ones are looked for among: every one is compared with every cell
 _NEAR = 1e-6
+_BLOCK = 8192
 
 
 def majority(train: NDArray[np.int64], n: int, n_classes: int) -> NDArray[np.float64]:
@@ -58,6 +64,51 @@ def _vote(
     flat = np.arange(len(xy))[:, None] * n_classes + train[found]
     votes = np.bincount(flat.ravel(), weight.ravel(), len(xy) * n_classes).reshape(len(xy), n_classes)
     return votes / votes.sum(axis=1, keepdims=True)
+
+
+def nearest_alike(
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    rows: Mapping[str, NDArray[np.int64]],
+    n_classes: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], int]:
+    """Vote, each alike, among the training cells that are nearest in a representation.
+
+    Args:
+        points: [N, D].
+        labels: [N]; those of training and validation cells alone are looked at.
+        rows: train, val and test -> rows of `points`. The number of neighbours is chosen on `val`, by accuracy.
+        n_classes: L.
+        seed: of the draw of training cells, where there are more than are searched.
+
+    Returns:
+        ([N, L] shares of the vote for validation and test cells, zero for others; number of neighbours chosen).
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    train = rows["train"]
+    if len(train) > MOST_SEARCHED:
+        train = np.sort(generator(seed, "evaluate", "nearest").choice(train, MOST_SEARCHED, replace=False))
+    choices = [k for k in NEIGHBOURS if k <= len(train)]
+    asked = np.concatenate([rows["val"], rows["test"]])
+    n_val = len(rows["val"])
+    search = NearestNeighbors(n_neighbors=choices[-1], algorithm="brute").fit(points[train])
+    near = np.concatenate(
+        [search.kneighbors(points[asked[low : low + _BLOCK]])[1] for low in range(0, len(asked), _BLOCK)]
+    )
+    found = labels[train][near]
+    right = [_shares(found[:n_val, :k], n_classes).argmax(axis=1) == labels[rows["val"]] for k in choices]
+    k = choices[int(np.argmax([hits.mean() for hits in right]))] if n_val else min(5, len(train))
+    votes = np.zeros((len(points), n_classes))
+    votes[asked] = _shares(found[:, :k], n_classes)
+    return votes, k
+
+
+def _shares(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """Return [n, L] how often each class is among labels [n, k]."""
+    flat = np.arange(len(labels))[:, None] * n_classes + labels
+    return np.bincount(flat.ravel(), minlength=len(labels) * n_classes).reshape(-1, n_classes) / labels.shape[1]
 
 
 def linear_probe(

@@ -1,4 +1,4 @@
-"""The images of one slide's cells, from the shards of a sealed dataset (`models.contract.Images`)."""
+"""The images of one slide's cells, from the shards of a sealed dataset (`models.predictor.Images`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mistline.data import MistDataset, open_dataset
-from mistline.models.contract import Images
+from mistline.models.predictor import Images
 from mistline.store.manifest import read_manifest
 from mistline.train.patches import PatchImages
 

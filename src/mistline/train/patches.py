@@ -1,4 +1,4 @@
-"""The image patches of one slide given as a table (`models.contract.Images`)."""
+"""The image patches of one slide given as a table (`models.predictor.Images`)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ import pandas as pd
 from pydantic import BaseModel
 
 from mistline.core.errors import InputError, ResourceError
-from mistline.models.contract import Context, Problem, SlideCells
+from mistline.models.contract import Context
+from mistline.models.predictor import Problem, SlideCells
 from mistline.store.predictions import PREFIX
 from mistline.train.run import model_class
 

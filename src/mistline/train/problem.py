@@ -14,7 +14,7 @@ from scipy import sparse
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.mist.expression import CountsFile
-from mistline.models.contract import Images, Problem, SlideCells
+from mistline.models.predictor import Images, Problem, SlideCells
 from mistline.store.embeddings import read_embedding, read_origin
 from mistline.store.parts import SEEN
 
@@ -49,6 +49,7 @@ class Folds:
         label: column of the labels, without its prefix.
         dataset_version: that embeddings must be of.
         images: slide -> its images, for models that read some.
+        metacells: slide -> rows of the dataset's vocabulary by cell_id, for models that read them.
 
     Raises:
         ConfigError: no slide has the label column.
@@ -62,12 +63,13 @@ class Folds:
         label: str,
         dataset_version: str,
         images: Mapping[str, Images] | None = None,
+        metacells: Mapping[str, pd.Series] | None = None,
     ) -> None:
         self._files = {item.slide: item for item in slides}
         self._folds = folds
         self._column = f"{_LABEL}{label}"
         self._slide = cache(self._read)
-        self._images = images or {}
+        self._images, self._metacells = images or {}, metacells or {}
         for path in (path for item in slides for path in item.embeddings):
             if read_origin(path).dataset_version != dataset_version:
                 raise InputError(path, "made from another version of the dataset", "run embed again")
@@ -127,6 +129,7 @@ class Folds:
             part=part,
             embeddings=own.embeddings,
             images=self._images.get(name),
+            metacell=own.metacell,
         )
 
     def _labels(self, item: SlideFiles) -> pd.Series | None:
@@ -155,6 +158,7 @@ class Folds:
             array_yx=array,
             label=np.array([-1 if pd.isna(value) else place[str(value)] for value in labels], dtype=np.int64),
             embeddings={read_origin(path).model: _embedding(path, table["cell_id"]) for path in item.embeddings},
+            metacell=_metacell(item, self._metacells.get(name), table["cell_id"]),
         )
 
 
@@ -170,6 +174,18 @@ class _Slide:
     array_yx: NDArray[np.int64] | None
     label: NDArray[np.int64]
     embeddings: Mapping[str, NDArray[np.float32]]
+    metacell: NDArray[np.int64] | None
+
+
+def _metacell(item: SlideFiles, found: pd.Series | None, cell_id: pd.Series) -> NDArray[np.int64] | None:
+    """Return [n] of a slide's cells; None where none were read."""
+    if found is None:
+        return None
+    position = found.index.get_indexer(pd.Index(cell_id.astype(object)))
+    if (position < 0).any():
+        missing = cell_id.to_numpy()[int((position < 0).argmax())]
+        raise InputError(item.cells, f"cell {missing} is not in the dataset", "seal the dataset again")
+    return found.to_numpy()[position]
 
 
 def _embedding(path: Path, cell_id: pd.Series) -> NDArray[np.float32]:

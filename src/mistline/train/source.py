@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 
 from mistline.data import Loader, MistDataset, open_dataset
-from mistline.mist.metacells import read_vocabulary
 from mistline.models.contract import Batch, Needs, Source
 from mistline.models.vocabulary import Vocabulary
 from mistline.store.manifest import read_manifest
@@ -81,6 +80,8 @@ class DatasetSource:
     @cached_property
     def vocabulary(self) -> Vocabulary | None:
         """Return the dataset's meta-cells, read when they are first asked for; see `Source`."""
+        from mistline.mist.metacells import read_vocabulary  # with anndata, whose import takes longer than small jobs
+
         sealed = read_manifest(self._manifest)
         found = read_vocabulary(sealed.locate(sealed.content["metacells"]["path"]))
         levels = [np.asarray(found.levels[name], dtype=np.int64) for name in sorted(found.levels)]

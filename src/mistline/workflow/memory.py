@@ -45,6 +45,7 @@ NEEDS = {
     "train_generator": Need(10_000),
     "generate": Need(10_000),
     "generate_cells": Need(6000, 500),
+    "perturb": Need(6000, 500),
     "edit": Need(8000),
     "sweep": Need(8000),
     "assign_folds": Need(1500, 400),

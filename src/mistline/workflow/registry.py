@@ -88,7 +88,8 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
 
     Raises:
         ConfigError: an unknown model (names the nearest), a setting its Params refuses, a name that is taken, a
-            model that needs images or files where there are none, or an upstream run that gives no embedding.
+            model that needs images or files where there are none, an upstream run that gives no embedding, or one
+            of another kind than the model begins with.
     """
     found = {}
     for name, run in runs.items():
@@ -111,6 +112,8 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
             _require(found, name, other, EMBEDDING)
         if IMAGES in model.serves:
             _check_generator(found, runs, name)
+        if runs[name].model == "niche":
+            _check_niche(found, runs, name)
     return found
 
 
@@ -131,6 +134,14 @@ def _check_generator(found: Mapping[str, ResolvedModel], runs: Mapping[str, Mode
     if model != "spatia":
         what = f"its condition {params.condition} is a run of {model}, which has no levels to read apart"
         raise ConfigError(f"models.{name}.params.condition", what, "name a run of spatia")
+
+
+def _check_niche(found: Mapping[str, ResolvedModel], runs: Mapping[str, ModelRun], name: str) -> None:
+    """Refuse a niche model that begins with anything but a run of gest."""
+    params: Any = found[name].params
+    given = [run for run, item in runs.items() if item.model == "gest"]
+    if params.start not in given:
+        raise unknown(f"models.{name}.params.start", "run of gest", params.start, dict.fromkeys(given))
 
 
 def resolve_tasks(

@@ -9,7 +9,8 @@ import pytest
 
 from mistline.config.generation import Edit
 from mistline.core.errors import ConfigError, InputError
-from mistline.infer.asked import Asked, asked_by_hand, changed, gene_place
+from mistline.infer.asked import Asked, asked_by_hand, changed
+from mistline.infer.genes import gene_place
 
 SOURCE = SimpleNamespace(
     genes=("ENSG1", "ENSG2", "ENSG3", "ENSG4", "ENSG5"),

@@ -141,13 +141,38 @@ def _with_genes(table: pd.DataFrame, division: pd.DataFrame) -> Memory:
 
 def test_places_alone_win_at_random_spots_and_lose_in_blocks(table, division):
     at_random = evaluate(_with_genes(table, division), PARAMS, "random_spot").controls
-    assert set(at_random) == {"majority", "coordinates", "pca", "neighbour_mean"}
+    assert set(at_random) == {
+        "majority",
+        "coordinates",
+        "pca",
+        "neighbour_mean",
+        "own_and_neighbours",
+        "knn_neighbours",
+    }
     assert at_random["coordinates"].metrics["accuracy"].value > 0.9
     assert at_random["majority"].metrics["ari"].value == 0
     blocks = folds(table, PARAMS, "spatial_block")
     in_blocks = evaluate(_with_genes(table, blocks), PARAMS, "spatial_block").controls
     assert in_blocks["coordinates"].metrics["accuracy"].value < 0.8
-    assert in_blocks["neighbour_mean"].metrics["accuracy"].value > 0.9
+    for name in ("neighbour_mean", "own_and_neighbours", "knn_neighbours"):
+        assert in_blocks[name].metrics["accuracy"].value > 0.9, name
+    assert (
+        in_blocks["knn_neighbours"].metrics["accuracy"].value != in_blocks["neighbour_mean"].metrics["accuracy"].value
+    )
+
+
+def test_cells_and_their_neighbours_together_tell_what_neither_tells_alone(table):
+    """Classes: what a cell shows, and what its half of the slide does. Its own genes show the first, and a little."""
+    rng = np.random.default_rng(0)
+    own, half = rng.integers(0, 2, len(table)), (table["array_row"] >= 12).to_numpy(dtype=int)
+    told = table.assign(label_layer=np.array([["a", "b"], ["c", "d"]], dtype=object)[half, own])
+    rate = 2 + 30 * np.eye(2)[own].repeat(2, axis=1) + np.concatenate([5 * np.eye(2)[half], np.zeros((len(own), 2))], 1)
+    inputs = _with_genes(told, folds(told, PARAMS, "random_spot"))
+    inputs.matrix, inputs.genes = sparse.csr_matrix(rng.poisson(rate)), tuple("ghij")
+    found = {
+        name: row.metrics["accuracy"].value for name, row in evaluate(inputs, PARAMS, "random_spot").controls.items()
+    }
+    assert found["own_and_neighbours"] > max(found["pca"], found["neighbour_mean"]) + 0.05, found
 
 
 def test_neighbours_of_cells_that_are_only_trained_on_count_as_well():

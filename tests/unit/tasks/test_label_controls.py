@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import sparse
 
-from mistline.tasks.label_controls import linear_probe, majority, nearest_labels, neighbour_mean
+from mistline.tasks.label_controls import linear_probe, majority, nearest_alike, nearest_labels, neighbour_mean
 
 
 def test_majority_gives_the_shares_of_the_training_labels():
@@ -35,6 +37,31 @@ def test_cells_at_one_place_share_the_vote():
     xy = np.zeros((2, 2))
     share, _ = nearest_labels(xy, np.array([0, 1]), xy[:0], np.array([], dtype=np.int64), xy[:1], 2)
     np.testing.assert_allclose(share, [[0.5, 0.5]])
+
+
+def _rows(*ends: int) -> dict[str, np.ndarray]:
+    return {part: np.arange(*span) for part, span in zip(("train", "val", "test"), pairwise([0, *ends]), strict=True)}
+
+
+def test_the_nearest_cells_of_a_representation_vote_alike():
+    points = np.array([[0.0], [3], [100], [1]], dtype=np.float32)
+    share, k = nearest_alike(points, np.array([0, 1, 2, -1]), _rows(3, 3, 4), 3, seed=0)
+    assert k == 3  # no validation cell: five, or as many as there are
+    np.testing.assert_allclose(share, [[0, 0, 0]] * 3 + [[1 / 3] * 3])
+
+
+def test_how_many_vote_is_chosen_on_validation_cells_and_of_a_draw_where_there_are_many(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (700, 2)).astype(np.float32)
+    labels = (points[:, 0] > 0.5).astype(np.int64)
+    labels[:400] = np.where(rng.uniform(size=400) < 0.3, 1 - labels[:400], labels[:400])
+    share, k = nearest_alike(points, labels, _rows(400, 600, 700), 2, seed=0)
+    assert k > 3
+    assert (share[600:].argmax(axis=1) == labels[600:]).mean() > 0.9
+    monkeypatch.setattr("mistline.tasks.label_controls.MOST_SEARCHED", 20)
+    drawn = [nearest_alike(points, labels, _rows(400, 600, 700), 2, seed=seed)[0] for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_a_probe_knows_the_classes_of_its_training_cells_only():

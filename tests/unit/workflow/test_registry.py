@@ -37,6 +37,7 @@ def test_every_registered_name_resolves(room):
         parts = {"condition": "spatia", "autoencoder": "vae"}
         needed = {"peer": {"method": "celltypist"}, "gene_encoder": {"preset": "scgpt", **files}, "diffusion": parts}
         needed["flow"] = {**parts, "label": "state", "transitions": [["a", "b"]]}
+        needed["niche"] = {"start": "gest"}
         runs = {name: ModelRun(model=name, params=needed.get(name, {})) for name in registry}
         assert set(resolve_models(runs)) == set(registry)
     for name in registry if room == "tasks" else ():
@@ -47,7 +48,7 @@ def test_every_registered_name_resolves(room):
 
 def test_unknown_model_names_the_nearest_and_the_known():
     with pytest.raises(
-        ConfigError, match=r"models.a.model: unknown model 'pac'; did you mean pca; known are .*image, pca"
+        ConfigError, match=r"models.a.model: unknown model 'pac'; did you mean pca; known are .*image, .*pca"
     ):
         resolve_models({"a": ModelRun(model="pac")})
 
@@ -154,6 +155,15 @@ def test_a_generator_names_a_spatia_and_a_vae(change, sentence):
     generator = ModelRun(model="diffusion", params={"condition": "s", "autoencoder": "v", **change})
     with pytest.raises(ConfigError, match=re.escape(sentence)):
         resolve_models({**models, "g": generator})
+
+
+@pytest.mark.parametrize("start", ["p", "cell", "n"])
+def test_a_niche_model_begins_with_a_run_of_gest(start):
+    models = {"p": ModelRun(model="pca"), "cells": ModelRun(model="gest")}
+    given = resolve_models({**models, "n": ModelRun(model="niche", params={"start": "cells"})})
+    assert given["n"].serves == {"prediction"}
+    with pytest.raises(ConfigError, match=rf"models.n.params.start: unknown run of gest '{start}'.*\bcells\b"):
+        resolve_models({**models, "n": ModelRun(model="niche", params={"start": start})})
 
 
 def test_more_test_cells_than_are_encoded_are_refused():

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import derive
-from mistline.models.contract import Context, Predictor, Problem, SlideCells
+from mistline.models.contract import Context
 from mistline.models.contract import Model as Embedder
 from mistline.models.fusion.cells import Cells, Features
 from mistline.models.fusion.embedder import Autoencoder
@@ -22,6 +22,7 @@ from mistline.models.fusion.objectives import Labels, class_weights
 from mistline.models.fusion.params import Params
 from mistline.models.fusion.preprocess import Scaler, choose_genes, fit_scaler, log_rows, select, stack
 from mistline.models.fusion.training import Part, outputs_of, train
+from mistline.models.predictor import Predictor, Problem, SlideCells
 
 
 class Model:
@@ -41,7 +42,7 @@ class Model:
 
 
 class Classifier:
-    """See `mistline.models.contract.Predictor`.
+    """See `mistline.models.predictor.Predictor`.
 
     Args:
         params: settings.

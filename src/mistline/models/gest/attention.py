@@ -32,7 +32,7 @@ def spatial_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) -
         v: as q.
         lengths: rows of each window, adding up to M.
     """
-    found: Tensor = _Spatial.apply(q, k, v, tuple(lengths))  # type: ignore[no-untyped-call]
+    found: Tensor = _Spatial.apply(q, k, v, tuple(lengths))
     return found
 
 
@@ -41,8 +41,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int]) ->
     out = torch.empty_like(q)
     parts = []
     for rows in _windows(lengths):
-        one = (value[rows].transpose(0, 1)[None] for value in (q, k, v))
-        parts.append(scaled_dot_product_attention(*one, is_causal=True)[0].transpose(0, 1))
+        own_q, own_k, own_v = (value[rows].transpose(0, 1)[None] for value in (q, k, v))
+        parts.append(scaled_dot_product_attention(own_q, own_k, own_v, is_causal=True)[0].transpose(0, 1))
     return torch.cat(parts) if parts else out
 
 
@@ -65,49 +65,47 @@ def context_attention(q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Ten
 
 
 class _Spatial(torch.autograd.Function):
-    """See `spatial_attention`."""
+    """See `spatial_attention`. Kernels take one window each, all else is done over the rows of all windows."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...]) -> Tensor:
         scale = q.shape[-1] ** -0.5
-        out, sums = torch.empty_like(q), []
+        out = torch.empty_like(v, memory_format=torch.contiguous_format)
+        sums = torch.empty(q.shape[:-1], dtype=torch.float32, device=q.device)  # [2, M, H], as the kernel lays it out
         attend, _ = _kernels(q.device)
         for rows in _windows(lengths):
             own_q, own_k, own_v = (_heads_first(value, rows) for value in (q, k, v))
             found, seen = attend(own_q, _of_cells(own_k), _of_cells(own_v), scale)
-            joined = torch.empty_like(seen)  # laid out as the kernel's own
-            joined[0] = seen[0]
-            own = _own_scores(own_q[1], own_k[1], scale, seen.dtype)
-            torch.logaddexp(seen[1], own, out=joined[1])
-            of_seen, of_own = _shares(seen[1], joined[1]), _shares(own, joined[1])
-            out[0, rows] = found[0].transpose(0, 1)
-            out[1, rows] = (found[1] * of_seen + own_v[1] * of_own).transpose(0, 1)
-            sums.append(joined)
+            out[:, rows] = found.transpose(1, 2)
+            sums[:, rows] = seen.transpose(1, 2)
+        own = _own_scores(q[1], k[1], scale)
+        joined = torch.logaddexp(sums[1], own)
+        out[1].mul_(_shares(sums[1], joined)).addcmul_(v[1], _shares(own, joined).to(v.dtype))
+        sums[1] = joined
         ctx.lengths, ctx.scale = lengths, scale
-        ctx.save_for_backward(q, k, v, out, *sums)
+        ctx.save_for_backward(q, k, v, out, sums)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        q, k, v, out, *sums = ctx.saved_tensors
+        q, k, v, out, sums = ctx.saved_tensors
         scale, (_, attend_backward) = ctx.scale, _kernels(q.device)
         grad = grad.contiguous()  # a sum's gradient is one number in memory, and kernels read rows
-        grads = tuple(torch.empty_like(value) for value in (q, k, v))
-        for rows, joined in zip(_windows(ctx.lengths), sums, strict=True):
+        of_q, of_k, of_v = (torch.empty_like(value, memory_format=torch.contiguous_format) for value in (q, k, v))
+        for rows in _windows(ctx.lengths):
             own_q, own_k, own_v, own_out, own_grad = (_heads_first(value, rows) for value in (q, k, v, out, grad))
-            given = (own_grad, own_q, _of_cells(own_k), _of_cells(own_v), own_out, joined)
+            given = (own_grad, own_q, _of_cells(own_k), _of_cells(own_v), own_out, sums[:, rows].transpose(1, 2))
             dq, dk, dv = attend_backward(*given, scale)
-            own = _own_scores(own_q[1], own_k[1], scale, joined.dtype)
-            share = _shares(own, joined[1])
-            slope = share * (own_grad[1] * (own_v[1] - own_out[1])).sum(-1, keepdim=True) * scale
-            grads[0][0, rows] = dq[0].transpose(0, 1)
-            grads[0][1, rows] = (dq[1] + slope * own_k[1]).transpose(0, 1)
-            grads[1][0, rows] = (dk[0] + dk[1]).transpose(0, 1)
-            grads[1][1, rows] = (slope * own_q[1]).transpose(0, 1)
-            grads[2][0, rows] = (dv[0] + dv[1]).transpose(0, 1)
-            grads[2][1, rows] = (share * own_grad[1]).transpose(0, 1)
-        return (*grads, None)
+            of_q[:, rows] = dq.transpose(1, 2)
+            for kept, found in ((of_k, dk), (of_v, dv)):
+                torch.add(found[0].transpose(0, 1), found[1].transpose(0, 1), out=kept[0, rows])
+        share = _shares(_own_scores(q[1], k[1], scale), sums[1])
+        slope = (share * (grad[1] * (v[1] - out[1])).sum(-1, keepdim=True) * scale).to(q.dtype)
+        of_q[1].addcmul_(k[1], slope)
+        torch.mul(q[1], slope, out=of_k[1])
+        torch.mul(grad[1], share.to(grad.dtype), out=of_v[1])
+        return of_q, of_k, of_v, None
 
 
 def _windows(lengths: Sequence[int]) -> Iterator[slice]:
@@ -130,13 +128,13 @@ def _of_cells(value: Tensor) -> Tensor:
 
 
 def _shares(part: Tensor, whole: Tensor) -> Tensor:
-    """Return [H, L, 1], what of the attention lies in a part, by log-sum-exps [H, L]."""
+    """Return [M, H, 1], what of the attention lies in a part, by log-sum-exps [M, H]."""
     return (part - whole).exp()[..., None]
 
 
-def _own_scores(q: Tensor, k: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    """Return [H, L], the score of each asked place with itself; q and k are [H, L, d]."""
-    return (q.to(dtype) * k.to(dtype)).sum(-1) * scale
+def _own_scores(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    """Return float32 [M, H], the score of each asked place with itself; q and k are [M, H, d]."""
+    return (q.float() * k.float()).sum(-1) * scale
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -355,7 +355,8 @@ class Model:
 
 
 def _sizes(params: Params) -> Sizes:
-    return Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, params.spatial)
+    told = (params.step_um, params.spatial, params.turns)
+    return Sizes(params.width, params.layers, params.heads, params.dropout, *told)
 
 
 def _settings(params: Params) -> dict[str, Any]:

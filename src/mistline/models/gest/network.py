@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mistline.models.gest.attention import causal_attention, context_attention, spatial_attention
 from mistline.models.gest.codes import Code
-from mistline.models.gest.positions import Positions
+from mistline.models.gest.positions import Positions, turned
 from mistline.models.gest.serialise import Serialisation
 
 
@@ -30,6 +30,7 @@ class Sizes:
         dropout: of what blocks add.
         step_um: length of one step of positions.
         spatial: whether positions are told.
+        turns: whether training windows are turned and mirrored.
     """
 
     width: int
@@ -38,6 +39,7 @@ class Sizes:
     dropout: float
     step_um: float
     spatial: bool
+    turns: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ class Network(nn.Module):
         """Return the losses of windows, in an order that is drawn: means over a window's cells, then over windows."""
         if not inputs.lengths:
             return {"loss": 0 * self.norm.weight.sum()}
+        if self.training and self.sizes.turns:
+            inputs = replace(inputs, delta_um=turned(inputs.delta_um, inputs.window, draw))
         given = (inputs.delta_um, inputs.window, self.side_um, inputs.jitter_um)
         order = self.serialisation(*given, draw)
         ordered = replace(inputs, delta_um=inputs.delta_um[order], content=inputs.content[order])

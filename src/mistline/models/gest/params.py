@@ -90,6 +90,7 @@ class Params(Section):
         None, ge=0, description="of the rule jitter; None for twice the median distance to the nearest cell"
     )
     power: float = Field(4.0, gt=0, description="of the rule inverse_power")
+    turns: bool = Field(True, description="training windows are turned and mirrored at random")
     random_share: float = Field(0.2, ge=0, le=1, description="share of training windows in random order")
 
     n_metacells: int = Field(512, ge=2, description="K, where the dataset has no meta-cells of its own")

@@ -15,6 +15,20 @@ def quantised(delta_um: Tensor, step_um: float) -> Tensor:
     return (BINS // 2 + delta_um / step_um).round().clamp(0, BINS).long()
 
 
+def turned(delta_um: Tensor, window: Tensor, draw: torch.Generator) -> Tensor:
+    """Return [M, 2] places of windows, each turned or mirrored as a whole in one of the 8 ways that leave a square.
+
+    Args:
+        delta_um: [M, 2] relative to the centres of their windows.
+        window: int64 [M] number of the window of each.
+        draw: where draws come from.
+    """
+    n = int(window[-1]) + 1 if len(window) else 0
+    way = torch.randint(2, (n, 3), generator=draw, device=delta_um.device)[window]
+    swapped = torch.where(way[:, 2:] == 1, delta_um.flip(1), delta_um)
+    return swapped * (1 - 2 * way[:, :2])
+
+
 def table(width: int) -> Tensor:
     """Return float32 [201, width / 2], the code of one coordinate.
 

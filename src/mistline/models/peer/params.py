@@ -41,6 +41,11 @@ _DENSE = "it holds matrices of all pairs of cells"
 
 METHODS = {
     "celltypist": Method("prediction", frozenset(["genes"]), {"C": 1.0, "max_iter": 1000, "use_SGD": False}),
+    "scanvi": Method(
+        "prediction",
+        frozenset(["genes"]),
+        {"latent": 10, "layers": 1, "likelihood": "zinb", "epochs": 0, "label_epochs": 0},
+    ),
     "graphst": Method(
         "embedding",
         frozenset(["genes", "coordinates"]),

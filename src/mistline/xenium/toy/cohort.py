@@ -39,7 +39,7 @@ _N_ADDON = 8
 
 
 def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], **settings: Any) -> list[ToySlide]:
-    """Choose the slides: layouts in turn, an add-on panel on the second, from four on the last of the first's donor.
+    """Choose the slides: layouts in turn, an add-on panel on the second, from six on the last of the first's donor.
 
     Args:
         n_slides: slides to write.
@@ -53,7 +53,7 @@ def plan_cohort(n_slides: int, n_cells: int, seed: int, layouts: Sequence[str], 
     """
     if n_slides < 1:
         raise InputError("toy slides", f"{n_slides} slides", "ask for at least one")
-    n_donors = n_slides - 1 if n_slides >= 4 else n_slides  # three donors are the fewest a split by donor takes
+    n_donors = n_slides - 1 if n_slides >= 6 else n_slides
     return [
         ToySlide(
             name=f"toy{number + 1}",
@@ -131,13 +131,14 @@ def _sheet(slides: Sequence[ToySlide]) -> str:
 
 
 _GENERATOR = {"condition": "spatia", "autoencoder": "vae", "size": "tiny", "modes": ["gene2img"]}
-# Small enough for a laptop. Six donors are too few for the task `biomarker`.
+# Small enough for a laptop. Five donors are too few for the task `biomarker`.
 _MODELS = {
     "pca": {"model": "pca"},
     "image": {"model": "image"},
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
+    "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 200}},
     "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 140}},
     "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 160}},
     "flow": {
@@ -168,6 +169,10 @@ _TASKS = {
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
     "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
+    "unseen_generation": {
+        "protocols": ["holes_300"],
+        "params": {"holes": {"n": 1, "least_cells": 20, "scale": 0.3}, "mlp_cells": 200, "gp_fit_cells": 100},
+    },
     "retrieval": {
         "protocols": ["other_donors"],
         "models": _OF_PLACES,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mistline.models.contract import Problem, SlideCells
+from mistline.models.predictor import Problem, SlideCells
 from mistline.spots.toy import LAYERS, ToySpots, toy_spots
 from mistline.store.parts import SEEN
 from mistline.train.device import cpu_threads

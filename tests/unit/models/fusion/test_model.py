@@ -7,10 +7,11 @@ import pytest
 from scipy import sparse
 
 from mistline.core.errors import InputError
-from mistline.models.contract import Context, SlideCells
+from mistline.models.contract import Context
 from mistline.models.fusion.model import Model, gather
 from mistline.models.fusion.params import PRESETS, Params
 from mistline.models.fusion.training import Part, outputs_of
+from mistline.models.predictor import SlideCells
 from mistline.train.device import cpu_threads
 from mistline.train.predict import predict_fold
 

@@ -20,7 +20,7 @@ def _draw(seed: int = 0) -> torch.Generator:
 
 def test_the_paper_s_setting_has_about_a_million_weights():
     params = Params(size="paper")
-    sizes = Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, True)
+    sizes = Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, True, True)
     with torch.device("meta"):
         profiles, expression = torch.empty(512, params.profile_components), torch.empty(512, 1122)
         levels = torch.zeros(512, 3, dtype=torch.int64)

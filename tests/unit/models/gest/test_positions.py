@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mistline.models.gest.positions import Positions, quantised
+from mistline.models.gest.positions import Positions, quantised, turned
 
 
 def test_equation_12():
@@ -26,3 +26,15 @@ def test_places_are_integers_around_100_and_end_at_the_border():
 
 def test_without_positions_all_codes_are_ones():
     assert (Positions(8, 3.0, False)(torch.randn(5, 2)) == 1).all()
+
+
+def test_a_window_is_turned_as_a_whole():
+    draw = torch.Generator().manual_seed(0)
+    delta = torch.randn(400, 2, generator=draw)
+    window = torch.arange(100).repeat_interleave(4)
+    found = turned(delta, window, draw)
+    torch.testing.assert_close(found.norm(dim=1), delta.norm(dim=1))
+    for before, after in zip(delta.view(100, 4, 2), found.view(100, 4, 2), strict=True):
+        torch.testing.assert_close(torch.cdist(after, after), torch.cdist(before, before), atol=1e-5, rtol=1e-4)
+    first = {tuple((found[i] / delta[i]).round(decimals=4).tolist()) for i in range(0, 400, 4)}
+    assert {(1, 1), (1, -1), (-1, 1), (-1, -1)} < first  # and those whose axes were swapped
