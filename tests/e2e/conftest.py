@@ -15,7 +15,10 @@ from tests.conftest import REPOSITORY, Snakemake
 # One thread a job, as in profiles/toy: jobs take longer to start than to run here.
 THREADS = [f"{rule}=1" for rule in ("project_image", "cut_crops", "cut_tiles", "fit_metacells", "assign_metacells")]
 THREADS += [f"{rule}=1" for rule in ("train", "embed", "predict", "evaluate", "export_viewer")]
-THREADS += [f"{rule}=1" for rule in ("encode_cells", "train_generator", "generate", "edit", "sweep")]
+THREADS += [
+    f"{rule}=1"
+    for rule in ("encode_cells", "train_generator", "generate", "edit", "sweep", "generate_cells", "perturb")
+]
 PROFILE = ["--workflow-profile", "none", "--set-threads", *THREADS, "--resources", "gpu=2"]
 PROFILE += ["--cores", "2", "--show-failed-logs"]
 

@@ -16,7 +16,7 @@ from tests.e2e.conftest import options
 # One of the toy slides has an H&E, which is cut by the index of each scale.
 DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "export_viewer", "evaluate", "report"}
 DOWNSTREAM_OF_SHARDS |= {"assign_folds", "predict", "compare"}
-DOWNSTREAM_OF_SHARDS |= {"encode_cells", "train_generator", "generate", "edit"}
+DOWNSTREAM_OF_SHARDS |= {"encode_cells", "train_generator", "generate", "edit", "generate_cells", "perturb"}
 
 
 def planned(output: str) -> set[str]:

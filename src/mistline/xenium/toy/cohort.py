@@ -17,6 +17,7 @@ from mistline.core.log import progress
 from mistline.xenium.toy.bundle import write_bundle
 from mistline.xenium.toy.describe import common_truth
 from mistline.xenium.toy.histology import write_he
+from mistline.xenium.toy.panel import TARGETS
 from mistline.xenium.toy.settings import ToySlide
 
 _LOG = logging.getLogger("mistline.xenium")
@@ -139,6 +140,7 @@ _MODELS = {
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny"}},
     "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 200}},
+    "niche": {"model": "niche", "params": {"start": "gest", "epochs": 1}},
     "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 140}},
     "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 160}},
     "flow": {
@@ -153,22 +155,31 @@ _MODELS = {
     },
 }
 _OF_PLACES = ["pca", "spatia"]  # without a niche, and with one
+_TARGETS = {**dict.fromkeys(TARGETS, "high"), **{f"HOUSE{number}": "same" for number in range(1, 7)}}
 _TASKS = {
     "annotation": {
         "protocols": ["external_query"],
-        "models": ["pca", "spatia", "fusion"],
+        "models": ["spatia", "fusion", "niche"],
         "params": {"label": "cell_type"},
     },
     "clustering": {"protocols": ["fixed_resolution"], "models": ["pca", "image", "spatia"], "params": {"label": "cell_type"}},
-    "composition": {"protocols": ["dataset_split"], "models": _OF_PLACES, "params": {"label": "cell_type"}},
+    "composition": {"protocols": ["dataset_split"], "models": ["spatia"], "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {
         "protocols": ["spatial_block"],
-        "models": ["pca", "spatia", "fusion"],
+        "models": ["spatia", "gest", "fusion"],
         "params": {"label": "domain", "n_blocks": 2},
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
     "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
+    "perturbation": {
+        "protocols": ["rings"],
+        "params": {
+            "perturbation": {"activated": ["LIGAND1"], "n_rois": 1, "radius_um": 20, "ring_um": 40, "sweep": []},
+            "expected": _TARGETS,
+            "near_um": 20,
+        },
+    },
     "unseen_generation": {
         "protocols": ["holes_300"],
         "params": {"holes": {"n": 1, "least_cells": 20, "scale": 0.3}, "mlp_cells": 200, "gp_fit_cells": 100},
