@@ -36,8 +36,9 @@ from mistline.models.gest.windows import Cells, Windows, around, seen_and_asked,
 logger = logging.getLogger("mistline.models")
 
 _ABOUT, _QUERY = "about", "query."  # stored beside the weights
-_SETTINGS = ("quantised", "heads", "head", "spatial", "hierarchy", "window_um", "bin_um")  # what shapes do not tell
-_PLAIN = ("tokens.asked", "code.temperature")  # not pulled to zero
+# Settings that shapes of weights do not tell.
+_SETTINGS = ("quantised", "copies", "heads", "head", "spatial", "hierarchy", "window_um", "bin_um")
+_PLAIN = ("tokens.asked", "code.temperature", "nearby.log_reach")  # not pulled to zero
 _CENTRES = 1000  # windows that are looked at before training
 _HOW = "give weights.safetensors of a run of gest"
 _REMEDY = "restore them with their own settings, or train again"
@@ -355,7 +356,7 @@ class Model:
 
 
 def _sizes(params: Params) -> Sizes:
-    told = (params.step_um, params.spatial, params.turns)
+    told = (params.step_um, params.spatial, params.turns, params.copies)
     return Sizes(params.width, params.layers, params.heads, params.dropout, *told)
 
 

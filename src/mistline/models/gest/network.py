@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mistline.models.gest.attention import causal_attention, context_attention, spatial_attention
-from mistline.models.gest.codes import Code
+from mistline.models.gest.codes import Code, MetacellCode
+from mistline.models.gest.nearby import Nearby
 from mistline.models.gest.positions import Positions, turned
 from mistline.models.gest.serialise import Serialisation
 
@@ -31,6 +32,7 @@ class Sizes:
         step_um: length of one step of positions.
         spatial: whether positions are told.
         turns: whether training windows are turned and mirrored.
+        copies: whether meta-cells of seen cells are copied by their distance.
     """
 
     width: int
@@ -40,6 +42,7 @@ class Sizes:
     step_um: float
     spatial: bool
     turns: bool
+    copies: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,17 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What asked places attend to: keys and values of the context's n cells, a pair [n, H, d] for each block."""
+    """What asked places attend to.
+
+    Args:
+        layers: keys and values of the context's n cells, a pair [n, H, d] for each block.
+        delta_um: [n, 2] places of these cells relative to the centre.
+        content: [n] or [n, T] of them.
+    """
 
     layers: tuple[tuple[Tensor, Tensor], ...]
+    delta_um: Tensor
+    content: Tensor
 
 
 class Tokens(nn.Module):
@@ -159,6 +170,8 @@ class Network(nn.Module):
         self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(sizes.width)
         self.code = code
+        copied = isinstance(code, MetacellCode) and sizes.copies
+        self.nearby = Nearby(sizes.width, len(code.answers())) if copied else None
 
     def forward(self, inputs: Inputs, draw: torch.Generator) -> dict[str, Tensor]:
         """Return the losses of windows, in an order that is drawn: means over a window's cells, then over windows."""
@@ -176,7 +189,13 @@ class Network(nn.Module):
 
     def said(self, inputs: Inputs) -> Tensor:
         """Return [R, W] for every cell but the first of each window, read in the order in which they lie."""
-        return self.code(self.hidden(inputs))
+        h = self.hidden(inputs)
+        said = self.code(h)
+        if self.nearby is None:
+            return said
+        places, seen = inputs.delta_um[inputs.asked], inputs.delta_um[inputs.seen]
+        lengths = [length - 1 for length in inputs.lengths]
+        return self.nearby.in_order(h, said, places, seen, inputs.content[inputs.seen], lengths)
 
     def hidden(self, inputs: Inputs) -> Tensor:
         """Return [R, D] of the asked places."""
@@ -198,14 +217,16 @@ class Network(nn.Module):
         for block in self.blocks:
             h, keys, values = block.cells(h, [len(h)])
             layers.append((keys, values))
-        return Cache(tuple(layers))
+        return Cache(tuple(layers), delta_um, content)
 
     def target(self, cache: Cache, delta_um: Tensor) -> Tensor:
         """Return [m, W] at places [m, 2] relative to the centre; each sees the whole context and itself."""
         h = self.tokens.places(delta_um)
         for block, (keys, values) in zip(self.blocks, cache.layers, strict=True):
             h = block.places(h, keys, values)
-        return self.code(self.norm(h))
+        h = self.norm(h)
+        said = self.code(h)
+        return said if self.nearby is None else self.nearby(h, said, delta_um, cache.delta_um, cache.content)
 
     def niche(self, delta_um: Tensor, content: Tensor, lengths: Sequence[int]) -> Tensor:
         """Return [B, D], the hidden state at the first cell's place after all cells of each window were read.

@@ -39,7 +39,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-# The published ablations change one part each (tables 3, 4, A.2 and A.4); the last three are ours.
+# The published ablations change one part each (tables 3, 4, A.2 and A.4); the last four are ours.
 PRESETS: dict[str, dict[str, Any]] = {
     "gest": {},
     "l2h2": {"layers": 2, "heads": 2},
@@ -56,6 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "printed_order": {"order": "paper_eq5", "random_share": 0.0},
     "sorted_order": {"order": "sorted", "random_share": 0.0},
     "direct_head": {"head": "direct"},
+    "copies": {"copies": True},
 }
 
 
@@ -71,6 +72,9 @@ class Params(Section):
     quantised: bool = Field(
         True,
         description="cells are meta-cells; else their own profiles, learned with a squared error (an ablation)",
+    )
+    copies: bool = Field(
+        False, description="meta-cells of seen cells are copied by their distance as well (not of the paper)"
     )
     head: Literal["codebook", "direct"] = Field(
         "codebook", description="scores by a profile and the meta-cells' own, or from the hidden state"
@@ -137,6 +141,8 @@ class Params(Section):
             raise ValueError(f"width {self.width} cannot be divided by 4, as codes of positions need")
         if self.max_cells < self.min_cells:
             raise ValueError(f"max_cells {self.max_cells} is below min_cells {self.min_cells}")
+        if self.copies and not self.quantised:
+            raise ValueError("copies are of meta-cells, and without quantisation there are none")
         if (self.start is None) != (self.start_sha256 is None):
             raise ValueError("start and start_sha256 belong together")
         return self

@@ -138,8 +138,8 @@ _MODELS = {
     "image": {"model": "image"},
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
-    "spatia": {"model": "spatia", "params": {"size": "tiny"}},
-    "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 200}},
+    "spatia": {"model": "spatia", "params": {"size": "tiny", "epochs": 4}},
+    "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 200, "embed_corners": 1}},
     "niche": {"model": "niche", "params": {"start": "gest", "epochs": 1}},
     "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 140}},
     "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 160}},
@@ -171,7 +171,7 @@ _TASKS = {
         "params": {"label": "domain", "n_blocks": 2},
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
-    "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
+    "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 60, "n_train": 200}},
     "perturbation": {
         "protocols": ["rings"],
         "params": {

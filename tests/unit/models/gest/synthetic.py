@@ -96,6 +96,7 @@ def trained(folder: Path, **settings) -> tuple[Model, list]:
 def network(order: Serialisation | None = None, head: str = "codebook", **changes) -> Network:
     """Return an untrained network of the vocabulary above, in evaluation mode."""
     given = {"width": 16, "layers": 2, "heads": 2, "dropout": 0.0, "step_um": 3.0, "spatial": True, "turns": True}
+    given["copies"] = False
     sizes, found = Sizes(**{**given, **changes}), vocabulary()
     tensors = map(torch.from_numpy, (whitened(found.expression, 50), found.expression, found.levels))
     with torch.random.fork_rng(devices=[]):

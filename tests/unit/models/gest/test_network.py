@@ -20,7 +20,7 @@ def _draw(seed: int = 0) -> torch.Generator:
 
 def test_the_paper_s_setting_has_about_a_million_weights():
     params = Params(size="paper")
-    sizes = Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, True, True)
+    sizes = Sizes(params.width, params.layers, params.heads, params.dropout, params.step_um, True, True, False)
     with torch.device("meta"):
         profiles, expression = torch.empty(512, params.profile_components), torch.empty(512, 1122)
         levels = torch.zeros(512, 3, dtype=torch.int64)
@@ -29,10 +29,10 @@ def test_the_paper_s_setting_has_about_a_million_weights():
     assert 0.9e6 < sum(value.numel() for value in net.parameters()) < 1.3e6
 
 
-@pytest.mark.parametrize("head", ["codebook", "direct"])
+@pytest.mark.parametrize(("head", "copies"), [("codebook", False), ("direct", False), ("codebook", True)])
 @torch.no_grad()
-def test_a_cell_s_expression_changes_no_bit_of_its_own_row_and_those_before(head):
-    net, inputs = network(head=head), windows(40)
+def test_a_cell_s_expression_changes_no_bit_of_its_own_row_and_those_before(head, copies):
+    net, inputs = network(head=head, copies=copies), windows(40)
     before = net.said(inputs)
     other = inputs.content.clone()
     other[20] = (other[20] + 1) % K
@@ -51,17 +51,19 @@ def test_the_place_of_a_cell_changes_its_own_row():
     assert changed.tolist() == [False] * 4 + [True] * 7
 
 
+@pytest.mark.parametrize("copies", [False, True])
 @torch.no_grad()
-def test_windows_packed_or_alone_are_the_same():
-    net, both = network(), windows(25, 9)
+def test_windows_packed_or_alone_are_the_same(copies):
+    net, both = network(copies=copies), windows(25, 9)
     one = windows(25)
     alone = replace(one, delta_um=both.delta_um[:25], content=both.content[:25])
     torch.testing.assert_close(net.said(both)[:24], net.said(alone), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("copies", [False, True])
 @torch.no_grad()
-def test_a_cached_context_asks_as_training_does():
-    net, inputs = network(), windows(30)
+def test_a_cached_context_asks_as_training_does(copies):
+    net, inputs = network(copies=copies), windows(30)
     cache = net.context(inputs.delta_um[:20], inputs.content[:20])
     found = net.target(cache, inputs.delta_um[20:])
     torch.testing.assert_close(found[:1], net.said(inputs)[19:20], atol=1e-5, rtol=1e-5)
