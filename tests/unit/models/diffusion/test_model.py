@@ -121,7 +121,7 @@ def test_weights_of_other_settings_are_refused(learnt, small):
             Model.restore(learnt.params.model_copy(update=change), learnt.arrays(), ())
     arrays = learnt.arrays()
     del arrays["conditions.null"]
-    with pytest.raises(InputError, match=r"conditions\.null is missing"):
+    with pytest.raises(InputError, match=r"lacks conditions\.null"):
         Model.restore(learnt.params, arrays, ())
 
 
