@@ -65,12 +65,14 @@ class Nearby(nn.Module):
         copied = []
         for asked, cells, own in parts:
             later = torch.ones(len(own), len(own), dtype=torch.bool, device=own.device).triu(1)
-            copied.append(self._copied(torch.cdist(asked, cells).masked_fill(later, torch.inf), own))
+            copied.append(self._copied(torch.cdist(asked, cells), own, later))
         return self._mixed(h, said, torch.cat(copied))
 
-    def _copied(self, away_um: Tensor, content: Tensor) -> Tensor:
-        """Return [R, K] of distances [R, n]."""
-        attention = (-away_um / self.log_reach.exp()).softmax(dim=1)
+    def _copied(self, away_um: Tensor, content: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Return [R, K] of distances [R, n], of which some are not to be seen."""
+        scores = -away_um / self.log_reach.exp()
+        # Hidden after the division: an infinite distance would make its gradient nan.
+        attention = (scores if hidden is None else scores.masked_fill(hidden, -torch.inf)).softmax(dim=1)
         return attention @ functional.one_hot(content, self.n_metacells).to(attention.dtype)
 
     def _mixed(self, h: Tensor, said: Tensor, copied: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from mistline.models.gest.nearby import Nearby
@@ -34,7 +35,9 @@ def test_a_short_reach_copies_the_nearest_cell_alone():
     assert found.argmax(1).tolist() == content[torch.cdist(places, seen).argmin(1)].tolist()
 
 
-def test_both_parts_are_learned():
-    near, given = Nearby(D, K), _given()
-    near(*given)[:, 0].sum().backward()
-    assert all(value.grad.abs().max() > 0 for value in near.parameters())
+@pytest.mark.parametrize("in_order", [False, True])
+def test_both_parts_are_learned(in_order):
+    near, given = Nearby(D, K), _given(n=6, m=6)
+    found = near.in_order(*given, (4, 2)) if in_order else near(*given)
+    found[:, 0].sum().backward()
+    assert all(torch.isfinite(value.grad).all() and value.grad.abs().max() > 0 for value in near.parameters())
