@@ -51,7 +51,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
     run_here(folder, snakemake, "results/dataset/manifest.json")
     filled = {"holes": HOLES, "bootstrap": 200, "mlp_cells": 200, "gp_cells": 400, "gp_fit_cells": 100}
     changed = {
-        "perturbation": {**CHANGE, **CIRCLE, "at": [amid_tumour(folder, slide) for slide in tested(folder)]},
+        "perturbation": {**CHANGE, **CIRCLE, "at": [amid_tumour(folder, slide) for slide in slides_tested(folder)]},
         "expected": dict.fromkeys(TARGETS, "high"),
     }
     tasks = {
@@ -64,7 +64,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
     return folder
 
 
-def tested(cohort: Path) -> list[str]:
+def slides_tested(cohort: Path) -> list[str]:
     """Return the slides with test cells."""
     slides = json.loads((cohort / "results/dataset/splits.json").read_text())["slides"]
     found = [slide for slide, about in slides.items() if about["counts"].get("test")]

@@ -160,6 +160,19 @@ def built_on_options(wildcards, input):
     )
 
 
+def begun_with(wildcards):
+    """Config and weights of the trained run that a predictor begins with, where it names one."""
+    if CONFIG.models[wildcards.model].model != "niche":
+        return {}
+    run = {"model": MODELS[wildcards.model].params.start, "seed": wildcards.seed}
+    files = {"start": rules.train.output.config, "weights": rules.train.output.weights}
+    return {name: expand(path, **run) for name, path in files.items()}
+
+
+def begun_with_option(wildcards, input):
+    return "".join(f"--start {shlex.quote(path)}" for path in input.get("start", []))
+
+
 def task_label(wildcards):
     return TASKS[wildcards.task].params.label
 

@@ -67,19 +67,6 @@ rule embed:
         " --threads {threads} --devices ${{SLURM_GPUS_ON_NODE:-{resources.gpu}}} &> {log}"
 
 
-def begun_with(wildcards):
-    """Config and weights of the trained run that a predictor begins with, where it names one."""
-    if CONFIG.models[wildcards.model].model != "niche":
-        return {}
-    run = {"model": MODELS[wildcards.model].params.start, "seed": wildcards.seed}
-    files = {"start": rules.train.output.config, "weights": rules.train.output.weights}
-    return {name: expand(path, **run) for name, path in files.items()}
-
-
-def begun_with_option(wildcards, input):
-    return "".join(f"--start {shlex.quote(path)}" for path in input.get("start", []))
-
-
 rule predict:
     input:
         unpack(built_on),

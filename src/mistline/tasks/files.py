@@ -88,6 +88,7 @@ class FileInputs:
         self.slides = {item.slide: item for item in slides}
         self._subject = subject
         self._images = None if images is None else cache(images)
+        self._gene_ids, self._values = cache(_gene_ids), cache(_values)
         expected: dict[str, str | int] = {"dataset_version": subject.dataset_version, "seed": subject.seed}
         if subject.model is not None:
             expected["model"] = subject.model
@@ -227,14 +228,14 @@ class FileInputs:
     @property
     def values(self) -> str:
         """Return what `counts` gives: counts, normalised or log."""
-        found = {_values(item.counts) for item in self.slides.values()}
+        found = {self._values(item.counts) for item in self.slides.values()}
         if len(found) > 1:
             raise InputError("counts", f"values differ between slides ({', '.join(sorted(found))})", "run them apart")
         return found.pop()
 
     def common_genes(self) -> tuple[str, ...]:
         """Return the ids of the genes measured on every slide, sorted."""
-        panels = [set(_gene_ids(item.counts)) for item in self.slides.values()]
+        panels = [set(self._gene_ids(item.counts)) for item in self.slides.values()]
         return tuple(sorted(set.intersection(*panels)))
 
 
@@ -288,13 +289,11 @@ def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]
     return rows[position]
 
 
-@cache
 def _gene_ids(path: Path) -> tuple[str, ...]:
     with CountsFile(path) as counts:
         return tuple(counts.gene_ids.tolist())
 
 
-@cache
 def _values(path: Path) -> str:
     with CountsFile(path) as counts:
         return counts.values
