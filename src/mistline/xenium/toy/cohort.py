@@ -171,7 +171,7 @@ _TASKS = {
         "params": {"label": "domain", "n_blocks": 2},
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
-    "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 60, "n_train": 200}},
+    "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
     "perturbation": {
         "protocols": ["rings"],
         "params": {
