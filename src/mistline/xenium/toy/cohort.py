@@ -139,10 +139,10 @@ _MODELS = {
     "encoder": {"model": "encoder", "params": {"name": "resnet10t", "image_size": 32}},
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny", "epochs": 4}},
-    "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 200, "embed_corners": 1}},
+    "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 150, "embed_corners": 1}},
     "niche": {"model": "niche", "params": {"start": "gest", "epochs": 1}},
-    "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 140}},
-    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 160}},
+    "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 120}},
+    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 140}},
     "flow": {
         "model": "flow",
         "params": {
