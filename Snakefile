@@ -5,6 +5,7 @@ min_version("9.13")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
 
 
 if CONFIG.kind == "tables":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from mistline.core.errors import InputError
-from mistline.store.filled import WAYS
+from mistline.store.told import WAYS
 
 GENERATED, WIDENED, SECTION_MEAN = WAYS
 
@@ -79,7 +79,7 @@ class Filling:
         rows: [n] which cells, rising.
         told: float32 [n, W].
         round: int16 [n], from 1.
-        way: [n] of `store.filled.WAYS`.
+        way: [n] of `store.told.WAYS`.
         windows: how many the model read.
     """
 

@@ -52,22 +52,17 @@ def read_cells(model: Any, whole: Source, test: Source) -> Cells:
     """Read the cells of one slide.
 
     Args:
-        model: a `fill.Filler` with `content_of`, what it knows of a source's cells.
+        model: a `fill.Filler` with `cells_of`, a slide's cells as it sees them.
         whole: all cells of the slide.
         test: those of its test split.
 
     Raises:
         InputError: the model knows nothing of these cells.
     """
-    ids: list[str] = []
-    places = []
-    for batch in whole.batches(Needs(batch_size=_READ_AT_ONCE)):
-        ids += batch.record_id
-        places.append(batch.xy_um.numpy())
+    seen = model.cells_of(whole)
     tested = {cell for batch in test.batches(Needs(batch_size=_READ_AT_ONCE)) for cell in batch.record_id}
-    own = np.fromiter((cell in tested for cell in ids), dtype=bool, count=len(ids))
-    content = np.asarray(model.content_of(whole))
-    return Cells(whole.slides[0], ids, np.concatenate(places).astype(np.float32), content, own)
+    own = np.fromiter((cell in tested for cell in seen.cell_id), dtype=bool, count=len(seen.cell_id))
+    return Cells(whole.slides[0], list(seen.cell_id), seen.cells.xy_um, seen.cells.content, own)
 
 
 def fill_slides(

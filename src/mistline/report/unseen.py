@@ -19,7 +19,8 @@ from mistline.report.plots.theme import Picture
 from mistline.report.sources import SlideSource
 from mistline.report.tables import Cell, Column, Row, Table, cell
 from mistline.report.unseen_cells import NEIGHBOURS, FilledSlide, training_depth
-from mistline.store.filled import WAYS, Filled, read_filled
+from mistline.store.filled import Filled, read_filled
+from mistline.store.told import WAYS
 
 _BUDGET_BYTES = 1.5 * 10**6  # of all maps
 _LARGEST_PICTURE = 400_000

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mistline.config.base import load_section
 from mistline.config.holes import SIDES_UM, Holes
-from mistline.core.errors import ConfigError, InputError
+from mistline.core.errors import ConfigError
 from mistline.core.provenance import record
 from mistline.infer.fill_slides import Cells, fill_slides, read_cells
-from mistline.store.embeddings import Origin
+from mistline.infer.fillers import load_filler
 from mistline.store.filled import write_filled
 from mistline.store.manifest import read_manifest
-from mistline.train.checkpoint import load
 from mistline.train.device import cpu_threads, pick_device
 from mistline.train.source import open_source
-from mistline.workflow.digest import code_digest
-from mistline.workflow.registry import find, folder_modules
-
-_ASKED = ("tell", "expression", "window_um")
 
 
 def run(
@@ -45,32 +40,22 @@ def run(
     rule = load_section(Holes, params, "holes")
     if protocol not in SIDES_UM:
         raise ConfigError("--protocol", f"unknown protocol {protocol!r}", f"choose one of {', '.join(SIDES_UM)}")
-    version = read_manifest(manifest).version
-    found = load(generator)
-    identity = found.identity
-    if identity.dataset_version != version:
-        what = f"trained on dataset version {identity.dataset_version[:12]}, this one is {version[:12]}"
-        raise InputError(generator, what, "run train again")
-    model: Any = found.model
-    if not all(hasattr(model, name) for name in _ASKED):
-        what = f"a {identity.registry_name}, which cannot fill unseen places"
-        raise InputError(generator, what, "give a run of a generator of cells, such as gest")
+    found = load_filler(generator, read_manifest(manifest).version)
 
     def opened(slide: str) -> Cells:
         whole, test = (open_source(manifest, split, (slide,), threads - 1, scratch) for split in (None, "test"))
-        return read_cells(model, whole, test)
+        return read_cells(found.model, whole, test)
 
-    origin = Origin(identity.name, identity.seed, found.weights_sha256, version)
     with cpu_threads(threads):
-        model.net.to(pick_device(devices)).eval()
+        found.model.net.to(pick_device(devices)).eval()
         slides = open_source(manifest, "test").slides
-        cells = fill_slides(model, [partial(opened, name) for name in slides], protocol, rule, origin)
+        cells = fill_slides(found.model, [partial(opened, name) for name in slides], protocol, rule, found.origin)
     write_filled(filled, cells)
     record(
         "generate_cells",
         outputs=[filled],
         inputs={"manifest": manifest, "generator": generator},
         params={"protocol": protocol, **rule.model_dump(mode="json")},
-        code=code_digest("generate_cells", *folder_modules(find("models", identity.registry_name, str(generator)))),
-        seed=identity.seed,
+        code=found.code("generate_cells"),
+        seed=found.origin.seed,
     )

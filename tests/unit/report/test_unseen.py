@@ -64,10 +64,19 @@ def filled(told: np.ndarray, model: str, rows: np.ndarray | None = None) -> Fill
     rows = np.flatnonzero(HOLE) if rows is None else rows
     n = len(rows)
     return Filled(
-        np.full(n, "tested"), np.zeros(n, np.int16), IDS[rows], (1 + (np.arange(n) % 2)).astype(np.int16),
-        np.array(["widened", *["generated"] * (n - 1)]), np.full(n, -1, np.int32), told.astype(np.float32), False,
-        GENES[:3], np.eye(3, dtype=np.float32), Origin(model, 0, "0" * 64, VERSION), {"protocol": "holes_300"},
-    )  # fmt: skip
+        slide=np.full(n, "tested"),
+        hole=np.zeros(n, np.int16),
+        cell_id=IDS[rows],
+        round=(1 + (np.arange(n) % 2)).astype(np.int16),
+        way=np.array(["widened", *["generated"] * (n - 1)]),
+        metacell=np.full(n, -1, np.int32),
+        told=told.astype(np.float32),
+        is_quantised=False,
+        genes=GENES[:3],
+        expression=np.eye(3, dtype=np.float32),
+        origin=Origin(model, 0, "0" * 64, VERSION),
+        about={"protocol": "holes_300"},
+    )
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ from mistline.config.holes import Holes
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.provenance import sidecar
 from mistline.graphs.holes import place_holes
+from mistline.infer import fillers
 from mistline.models.contract import Needs
+from mistline.models.gest.reading import Slide as Seen
+from mistline.models.gest.windows import Cells
 from mistline.stages import generate_cells
 from mistline.store.filled import read_filled
 from mistline.store.manifest import read_manifest
@@ -35,8 +38,9 @@ class Model:
     def entered(self, told):
         return told.argmax(axis=1)
 
-    def content_of(self, source):
-        return np.concatenate([batch.metacell.numpy() for batch in source.batches(Needs())])
+    def cells_of(self, source):
+        (batch,) = source.batches(Needs(batch_size=10**6))
+        return Seen(batch.record_id, Cells(batch.xy_um.numpy(), batch.metacell.numpy()))
 
     def tell(self, seen_xy_um, seen_metacell, target_xy_um):
         assert (seen_metacell >= 0).all()
@@ -60,7 +64,7 @@ def run(results, tmp_path, monkeypatch):
         found = SimpleNamespace(
             identity=SimpleNamespace(**{**told, **identity}), model=model or Model(), weights_sha256="w" * 64
         )
-        monkeypatch.setattr(generate_cells, "load", lambda config: found)
+        monkeypatch.setattr(fillers, "load", lambda config: found)
         path = tmp_path / "filled.parquet"
         generate_cells.run(manifest, tmp_path / "config.json", protocol, path, json.dumps(RULE))
         return path

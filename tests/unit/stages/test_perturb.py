@@ -10,9 +10,12 @@ import torch
 
 from mistline.core.errors import InputError
 from mistline.core.provenance import sidecar
+from mistline.infer import fillers
 from mistline.infer.requantise import profiles_of
 from mistline.mist.metacells import read_vocabulary
 from mistline.models.contract import Needs
+from mistline.models.gest.reading import Slide as Seen
+from mistline.models.gest.windows import Cells
 from mistline.stages import perturb
 from mistline.store.manifest import read_manifest
 from mistline.store.perturbed import read_perturbed
@@ -35,8 +38,9 @@ class Model:
     def entered(self, told):
         return told.argmax(axis=1)
 
-    def content_of(self, source):
-        return np.concatenate([batch.metacell.numpy() for batch in source.batches(Needs())])
+    def cells_of(self, source):
+        (batch,) = source.batches(Needs(batch_size=10**6))
+        return Seen(batch.record_id, Cells(batch.xy_um.numpy(), batch.metacell.numpy()))
 
     def tell(self, seen_xy_um, seen_metacell, target_xy_um):
         k = len(self.expression)
@@ -58,7 +62,7 @@ def run(results, tmp_path, monkeypatch):
         found = SimpleNamespace(
             identity=SimpleNamespace(**{**told, **identity}), model=model or Model(results), weights_sha256="w" * 64
         )
-        monkeypatch.setattr(perturb, "load", lambda config: found)
+        monkeypatch.setattr(fillers, "load", lambda config: found)
         perturb.run(manifest, tmp_path / "config.json", tmp_path / "perturbed.parquet", json.dumps(RULE))
         return tmp_path / "perturbed.parquet"
 
@@ -91,6 +95,6 @@ def test_unchanged_cells_are_seen_as_the_dataset_has_them(results):
 def test_bad_input_is_one_sentence(run, tmp_path):
     with pytest.raises(InputError, match="trained on dataset version other, this one is"):
         run(dataset_version="other")
-    with pytest.raises(InputError, match="a pca, which cannot generate cells at a place"):
+    with pytest.raises(InputError, match="a pca, which cannot fill unseen places"):
         run(model=SimpleNamespace(expression=1))
     assert not (tmp_path / "perturbed.parquet").exists()

@@ -51,7 +51,7 @@ def test_what_is_written_is_read(tmp_path):
         ({"told": np.full((7, 5), 0.3, np.float32)}, "the probabilities of a cell do not sum to 1"),
         ({"told": np.full((7, 5), np.nan, np.float32)}, "is not finite"),
         ({"told": np.full((7, 4), 0.25, np.float32)}, "of 7 cells over 5 columns"),
-        ({"way": np.array(["guessed"] * 7)}, "filled in a way that is none of generated"),
+        ({"way": np.array(["guessed"] * 7)}, "generated in a way that is none of generated"),
         ({"metacell": np.full(7, 5, np.int32)}, "own meta-cell is 5, and there are 5"),
         ({"genes": ("a", "b")}, "not of the 2 genes"),
         ({"round": np.ones(3, np.int16)}, "7 cells and 3 values of round"),

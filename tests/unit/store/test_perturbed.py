@@ -52,7 +52,7 @@ def test_what_is_written_is_read(tmp_path):
     [
         ({"told": np.full((6, 5), 0.3, np.float32)}, "the probabilities of a cell do not sum to 1"),
         ({"told": np.full((6, 5), np.nan, np.float32)}, "is not finite"),
-        ({"variant": np.array(["guessed"] * 6)}, "or for none of control, perturbed"),
+        ({"variant": np.array(["guessed"] * 6)}, "variant that is none of control, perturbed"),
         ({"symbols": ("A", "B")}, "not of the 3 genes"),
         ({"sigma": np.zeros(2, np.float32)}, "6 cells and 2 values of sigma"),
     ],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from mistline.models.gest import codes
 from mistline.models.gest import vocabulary as metacells
 from mistline.models.gest.codes import Code, ProfileCode
 from mistline.models.gest.embedding import Niche, embed, ordered
-from mistline.models.gest.network import Cache, Inputs, Network, Sizes
+from mistline.models.gest.network import Inputs, Network, Sizes
 from mistline.models.gest.params import Params
 from mistline.models.gest.reading import Reader, Slide
 from mistline.models.gest.serialise import Serialisation
@@ -42,19 +41,6 @@ _PLAIN = ("tokens.asked", "code.temperature", "nearby.log_reach")  # not pulled 
 _CENTRES = 1000  # windows that are looked at before training
 _HOW = "give weights.safetensors of a run of gest"
 _REMEDY = "restore them with their own settings, or train again"
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A context that was read: what `Model.ask` needs of it.
-
-    Args:
-        cache: keys and values.
-        centre_um: float64 [2] what places are relative to.
-    """
-
-    cache: Cache
-    centre_um: NDArray[np.float64]
 
 
 class Model:
@@ -215,16 +201,18 @@ class Model:
             yield from embed(self.net, own, niche)
 
     @torch.no_grad()
-    def read(
-        self, seen_xy_um: NDArray[np.floating], seen: NDArray[Any], centre_um: NDArray[np.floating], corner: int = 0
-    ) -> Seen:
-        """Read a context; places can then be asked of it as often as one likes.
+    def tell(
+        self, seen_xy_um: NDArray[np.floating], seen: NDArray[Any], target_xy_um: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Return what is expressed at unseen places: float32 [m, K] probabilities of meta-cells, or [m, T] profiles.
+
+        Either way they are weights of the rows of `expression`. The context is read once, and each place is told by
+        the whole of it.
 
         Args:
-            seen_xy_um: [n, 2].
-            seen: [n] or [n, T], content of these cells.
-            centre_um: [2] centre of the window.
-            corner: the anchor, a place in `serialise.CORNERS`.
+            seen_xy_um: [n, 2] of the seen cells of a window whose centre is at (0, 0).
+            seen: [n] or [n, T], their content.
+            target_xy_um: [m, 2].
 
         Raises:
             InputError: no cell is seen.
@@ -232,65 +220,31 @@ class Model:
         if not len(seen_xy_um):
             raise InputError("context", "no cell is seen", "widen the window")
         self.net.eval()
-        centre = np.asarray(centre_um, dtype=np.float64)
         cells = Cells(np.asarray(seen_xy_um, dtype=np.float32), seen)
         whole = Windows(np.arange(len(cells)), np.array([len(cells)]))
-        order = ordered(cells, whole, centre[None], self.params.window_um, corner)
-        content = torch.from_numpy(cells.content[order]).to(self._device)
-        return Seen(self.net.context(self._delta(cells.xy_um[order], centre), content), centre)
-
-    @torch.no_grad()
-    def ask(self, seen: Seen, xy_um: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Return float32 [m, W] at places [m, 2], each by the whole context; see `tell`."""
-        said = self.net.target(seen.cache, self._delta(np.asarray(xy_um, dtype=np.float64), seen.centre_um))
+        order = ordered(cells, whole, np.zeros((1, 2)), self.params.window_um, corner=0)
+        given = (cells.xy_um[order], cells.content[order], np.asarray(target_xy_um, dtype=np.float32))
+        places, content, asked = (torch.from_numpy(value).to(self._device) for value in given)
+        said = self.net.target(self.net.context(places, content), asked)
         return self.net.code.told(said).cpu().numpy()
-
-    def tell(
-        self,
-        seen_xy_um: NDArray[np.floating],
-        seen: NDArray[Any],
-        target_xy_um: NDArray[np.floating],
-        centre_um: NDArray[np.floating] | Sequence[float] = (0.0, 0.0),
-        corners: Sequence[int] = (0,),
-    ) -> NDArray[np.float32]:
-        """Return what is expressed at unseen places: float32 [m, K] probabilities of meta-cells, or [m, T] profiles.
-
-        Either way they are weights of the rows of `expression`.
-
-        Args:
-            seen_xy_um: [n, 2] of the seen cells.
-            seen: [n] or [n, T], their content.
-            target_xy_um: [m, 2].
-            centre_um: [2] centre of the window, best a seen cell.
-            corners: anchors whose orders are averaged over.
-
-        Raises:
-            InputError: no cell is seen.
-        """
-        found = [
-            self.ask(self.read(seen_xy_um, seen, np.asarray(centre_um), corner), target_xy_um) for corner in corners
-        ]
-        return np.mean(found, axis=0, dtype=np.float32)
 
     def entered(self, told: NDArray[np.floating]) -> NDArray[Any]:
         """Return the content that generated cells are seen with: the likeliest meta-cell, or the profile itself."""
         return told.argmax(axis=1) if self.is_quantised else told.astype(np.float32)
 
-    def content_of(self, source: Source) -> NDArray[Any]:
-        """Return [n] or [n, T], the content of a source's cells in its order.
+    def cells_of(self, slide: Source) -> Slide:
+        """Return the cells of a slide as the model sees them, in the order of the source.
 
         Raises:
             InputError: see `embed`.
         """
-        self._refuse_others(source)
-        return np.concatenate([own.cells.content for own in self.reader.read(source).values()])
+        self._refuse_others(slide)
+        (own,) = self.reader.read(slide).values()
+        return own
 
     @property
     def _device(self) -> torch.device:
         return self.net.norm.weight.device
-
-    def _delta(self, xy_um: NDArray[np.floating], centre_um: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy((xy_um - centre_um).astype(np.float32)).to(self._device)
 
     def _held(self, name: str, xy_um: NDArray[np.float64]) -> Iterator[tuple[Cells, NDArray[np.float64]]]:
         """Yield the cells of each part with those places [B, 2] at which it has one; the first part that does."""

@@ -160,7 +160,7 @@ def test_of_tables_content_is_what_the_run_itself_reads(tmp_path, quantised):
     slide = replace(_slide(table, "s", 0), counts=counts, metacell=None)
     genes = ("other", *np.array(table.genes)[order].tolist())
     found = cells_of(start, Problem([slide], genes, "log", CLASSES))
-    np.testing.assert_array_equal(found[0].content, start.content_of(table))
+    np.testing.assert_array_equal(found[0].content, start.cells_of(table).cells.content)
     with pytest.raises(InputError, match="holds counts, the run was trained on log"):
         cells_of(start, Problem([slide], genes, "counts", CLASSES))
     with pytest.raises(InputError, match="share 42% of the run's genes, fewer than 50%"):
