@@ -23,20 +23,10 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/generators.smk"
 include: "workflow/rules/cells.smk"
 include: "workflow/rules/perturbation.smk"
+include: "workflow/rules/imputation.smk"
 include: "workflow/rules/peers.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/report.smk"
-
-
-localrules:
-    all,
-    check,
-    dataset,
-    models,
-    embeddings,
-    evaluation,
-    viewer,
-    peer_environment,
 
 
 rule all:
@@ -46,6 +36,7 @@ rule all:
         rules.report.output.tables,
         rules.report.output.figures,
         VIEWER,
+        IMPUTED,
 
 
 rule check:
@@ -66,6 +57,11 @@ rule models:
 rule embeddings:
     input:
         expand(rules.embed.output, model=EMBEDDERS, seed=CONFIG.seeds, slide=SLIDES),
+
+
+rule impute:
+    input:
+        IMPUTED,
 
 
 rule evaluation:

@@ -13,7 +13,7 @@ import yte
 from mistline.cli import COMMANDS
 from tests.conftest import REPOSITORY, Snakemake
 
-TARGETS = ("check", "dataset", "models", "embeddings", "evaluation", "report", "viewer")
+TARGETS = ("check", "dataset", "models", "embeddings", "impute", "evaluation", "report", "viewer")
 
 
 def jobs(output: str) -> dict[str, int]:

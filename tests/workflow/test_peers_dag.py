@@ -65,3 +65,20 @@ def test_a_task_that_cannot_judge_a_method_says_so(snakemake: Snakemake, folder:
     code, output = dry_run(snakemake, folder, {"slides": SLIDES, "models": MODELS, "tasks": tasks}, "evaluation")
     assert code != 0
     assert "tasks.clustering.models: typist gives prediction, the task judges embedding" in output
+
+
+def test_a_method_that_imputes_genes_is_run_on_the_folds_of_the_task(snakemake: Snakemake, folder: Path) -> None:
+    (folder / "single.h5ad").touch()
+    values = {
+        "slides": SLIDES,
+        "models": {"near": {"model": "spage"}, "map": {"model": "peer", "params": {"method": "tangram"}}},
+        "tasks": {"imputation": {"protocols": ["gene_folds"], "params": {"max_cells": 70}}},
+        "imputation": {"reference": "single.h5ad"},
+        "seeds": [0, 1],
+    }
+    code, output = dry_run(snakemake, folder, values, "evaluation", "--printshellcmds")
+    assert code == 0, output
+    counts = jobs(output)
+    assert (counts["impute_folds"], counts["peer_impute"], counts["peer_environment"]) == (2, 2, 1)
+    assert counts["evaluate"] == 2 * 2 + 1
+    assert "--imputed results/imputed/gene_folds/map.seed-1.parquet --max-cells 70" in output

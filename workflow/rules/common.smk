@@ -12,12 +12,14 @@ from snakemake.settings.types import DeploymentMethod
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
+from mistline.config.imputation import Division
 from mistline.config.load import load_config
 from mistline.core.errors import MistlineError
 from mistline.workflow.digest import code_digest
 from mistline.workflow.memory import memory_mb
 from mistline.workflow.registry import (
     check_encoded,
+    check_imputation,
     resolve_models,
     resolve_tasks,
     shown_runs,
@@ -34,6 +36,14 @@ try:
     MODELS = resolve_models(CONFIG.models, CONFIG.has_images)
     TASKS = resolve_tasks(CONFIG.tasks, CONFIG.active_slides, MODELS)
     check_encoded(CONFIG.generation.encoded.test, TASKS)
+    check_imputation(
+        CONFIG.imputation,
+        CONFIG.models,
+        MODELS,
+        TASKS,
+        CONFIG.slides,
+        CONFIG.active_slides,
+    )
     SHOWN_RUNS = shown_runs(CONFIG.viewer, CONFIG.seeds, MODELS)
 except MistlineError as error:
     raise WorkflowError(str(error))
@@ -48,8 +58,17 @@ AUTOENCODERS = [name for name in MODELS if "latents" in MODELS[name].serves]
 GENERATORS = [name for name in MODELS if "images" in MODELS[name].serves]
 FLOWS = [name for name in GENERATORS if CONFIG.models[name].model == "flow"]
 FILLERS = [name for name in MODELS if "cells" in MODELS[name].serves]
+IMPUTERS = [name for name in MODELS if "genes" in MODELS[name].serves]
 TRAINED = [name for name in EMBEDDERS if name in OURS] + AUTOENCODERS
 WEIGHTED = [*TRAINED, *GENERATORS]
+GENES_TASK = TASKS["imputation"].params if "imputation" in TASKS else None
+GENE_PROTOCOLS = CONFIG.tasks["imputation"].protocols if GENES_TASK else []
+GENE_SLIDES = [
+    name
+    for name in SLIDES
+    if not (GENES_TASK and GENES_TASK.slides) or name in GENES_TASK.slides
+]
+ADDED_SLIDES = [name for name in CONFIG.imputation.slides or SLIDES if name in SLIDES]
 GRID_SCALES = [scale.name for scale in CONFIG.grid_scales]
 SCALES = [scale.name for scale in CONFIG.scales]
 HE_SLIDES = [name for name, slide in SLIDE.items() if slide.he_image]
@@ -164,6 +183,16 @@ def shown_embeddings(wildcards):
     ]
 
 
+def added_genes(wildcards):
+    """Genes that no panel measures, as models imputed them at a slide's cells."""
+    if wildcards.slide not in ADDED_SLIDES:
+        return []
+    return [
+        f"results/imputed/slides/{model}/seed-{CONFIG.seeds[0]}/{wildcards.slide}.parquet"
+        for model in CONFIG.imputation.models
+    ]
+
+
 def he_image(wildcards):
     if not SLIDE[wildcards.slide].he_image:
         return []
@@ -180,6 +209,12 @@ def per_slide(option, field):
         f"{option} {shlex.quote(str(getattr(slide, field)))}"
         for slide in SLIDE.values()
     )
+    return lambda wildcards: text
+
+
+def each(option, values):
+    """Repeat an option for every value."""
+    text = " ".join(f"{option} {shlex.quote(str(value))}" for value in values)
     return lambda wildcards: text
 
 

@@ -114,6 +114,35 @@ def perturbation(wildcards):
     return json.dumps(params.perturbation.model_dump(mode="json"))
 
 
+def single_cells(wildcards):
+    """The reference that genes are imputed from, as the user gave it."""
+    return CONFIG.imputation.reference or []
+
+
+def single_cell_values(wildcards):
+    return CONFIG.imputation.values
+
+
+def division(wildcards):
+    """How genes are divided into folds, whatever else the task asks for."""
+    asked = GENES_TASK.model_dump(mode="json", include=set(Division.model_fields))
+    return json.dumps(asked, sort_keys=True)
+
+
+def judged_cells(wildcards):
+    return GENES_TASK.max_cells
+
+
+def added(wildcards):
+    """Which genes that no panel measures are added."""
+    asked = CONFIG.imputation.model_dump(mode="json", include={"n_genes", "genes"})
+    return json.dumps(asked, sort_keys=True)
+
+
+def fewest_shared(wildcards):
+    return f"--min-shared {GENES_TASK.min_shared}" if GENES_TASK else ""
+
+
 def judged(wildcards):
     """What a score is made from: embeddings of every slide, predictions, images or cells, and the task's own folds."""
     found = {}
@@ -131,6 +160,11 @@ def judged(wildcards):
             found["perturbed"] = expand(rules.perturb.output.perturbed, **wildcards)
         else:
             found["filled"] = expand(rules.generate_cells.output.filled, **wildcards)
+    if "genes" in judges:
+        found["reference"] = [rules.read_reference.output.counts]
+        found["genes"] = expand(rules.fold_genes.output.genes, **wildcards)
+        if wildcards.model in IMPUTERS:
+            found["imputed"] = expand(rules.impute_folds.output.imputed, **wildcards)
     if TASKS[wildcards.task].has_folds:
         found["folds"] = expand(rules.assign_folds.output.folds, **wildcards)
     return found
@@ -144,6 +178,9 @@ def judged_options(wildcards, input):
         "pictures": "--pictures",
         "filled": "--filled",
         "perturbed": "--perturbed",
+        "imputed": "--imputed",
+        "reference": "--reference",
+        "genes": "--genes",
         "folds": "--folds",
     }
     words = [

@@ -12,6 +12,7 @@ rule peer_environment:
         "results/logs/peer_environment/{method}.log",
     benchmark:
         "results/benchmarks/peer_environment/{method}.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -93,3 +94,40 @@ rule peer_predict:
         " {params.cells} {params.counts} --folds {input.folds} --manifest {input.manifest}"
         " --predictions {output.predictions} --metrics {output.metrics} --params {params.section:q}"
         " --threads {threads} &> {log}"
+
+
+rule peer_impute:
+    input:
+        unpack(peer_files),
+        manifest=rules.seal_dataset.output.manifest,
+        cells=expand(rules.read_cells.output.cells, slide=GENE_SLIDES),
+        counts=expand(rules.read_cells.output.counts, slide=GENE_SLIDES),
+        reference=rules.read_reference.output.counts,
+        genes=rules.fold_genes.output.genes,
+    output:
+        imputed="results/imputed/{protocol}/{model}.seed-{seed}.parquet",
+    log:
+        "results/logs/peer_impute/{protocol}.{model}.seed-{seed}.log",
+    benchmark:
+        "results/benchmarks/peer_impute/{protocol}.{model}.seed-{seed}.tsv"
+    wildcard_constraints:
+        model=one_of(PEERS),
+    conda:
+        "../../envs/environment.yaml"
+    threads: 4
+    resources:
+        mem_mb=memory("peer_impute"),
+        runtime=1440,
+    params:
+        slides=each("--slide", GENE_SLIDES),
+        cells=per_file("--cells", "cells"),
+        counts=per_file("--counts", "counts"),
+        most=judged_cells,
+        section=model_section,
+        code=peer_code("peer_impute"),
+    shell:
+        "python -m mistline peer-impute --protocol {wildcards.protocol} --model {wildcards.model}"
+        " --seed {wildcards.seed} --environment {input.environment} --status {input.status} {params.slides}"
+        " {params.cells} {params.counts} --reference {input.reference} --genes {input.genes}"
+        " --manifest {input.manifest} --imputed {output.imputed} --max-cells {params.most}"
+        " --params {params.section:q} --threads {threads} &> {log}"

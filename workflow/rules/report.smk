@@ -38,6 +38,13 @@ SHOWN_FILLED = [
     for model in TASKS[task].judged(protocol)
     if model in FILLERS
 ]
+SHOWN_IMPUTED = [
+    f"results/imputed/{protocol}/{model}.seed-{CONFIG.seeds[0]}.parquet"
+    for task, protocol in TABLES
+    if task == "imputation"
+    for model in TASKS[task].judged(protocol)
+    if model in IMPUTERS
+]
 
 
 rule report:
@@ -64,6 +71,18 @@ rule report:
         edits=EDITS,
         sweeps=SWEEPS,
         filled=SHOWN_FILLED,
+        imputed=SHOWN_IMPUTED,
+        gene_folds=expand(
+            rules.fold_genes.output.genes,
+            protocol=GENE_PROTOCOLS if SHOWN_IMPUTED else [],
+        ),
+        reference=[rules.read_reference.output.counts] if SHOWN_IMPUTED else [],
+        added=expand(
+            rules.impute_slide.output.imputed,
+            model=CONFIG.imputation.models,
+            seed=CONFIG.seeds[0],
+            slide=ADDED_SLIDES,
+        ),
     output:
         page=report(
             "results/report/index.html",
@@ -103,6 +122,10 @@ rule report:
         edits=per_file("--edits", "edits"),
         sweeps=per_file("--sweeps", "sweeps"),
         filled=per_file("--filled", "filled"),
+        imputed=per_file("--imputed", "imputed"),
+        gene_folds=per_file("--gene-folds", "gene_folds"),
+        reference=per_file("--reference", "reference"),
+        added=per_file("--added", "added"),
         section=section("report"),
         scales=section("scales"),
         seed=CONFIG.seed,
@@ -112,6 +135,6 @@ rule report:
         " --splits-summary {input.splits} {params.quality}"
         " --slides-json {params.slides:q} {params.scores} {params.answers} {params.tests} {params.courses}"
         " {params.course_names} {params.shown} {params.predictions} {params.pictures} {params.edits} {params.sweeps}"
-        " {params.filled}"
+        " {params.filled} {params.imputed} {params.gene_folds} {params.reference} {params.added}"
         " --page {output.page} --tables {output.tables} --figures {output.figures} --params {params.section:q}"
         " --scales {params.scales:q} --seed {params.seed} --threads {threads} &> {log}"

@@ -12,6 +12,7 @@ rule export_viewer:
         splits="results/dataset/splits/{slide}.parquet",
         metacells=rules.assign_metacells.output.assignment,
         embeddings=shown_embeddings,
+        imputed=added_genes,
         he=he_image,
     output:
         store=directory("results/viewer/{slide}.zarr"),
@@ -29,6 +30,7 @@ rule export_viewer:
     params:
         bundle=slide_field("bundle"),
         embeddings=per_file("--embedding", "embeddings"),
+        imputed=per_file("--imputed", "imputed"),
         he=he_option,
         section=section("viewer"),
         seed=CONFIG.seed,
@@ -37,7 +39,7 @@ rule export_viewer:
         "python -m mistline export-viewer --bundle {params.bundle:q} --manifest {input.manifest}"
         " --slide {wildcards.slide} --image {input.image} --image-summary {input.image_summary}"
         " --cells {input.cells} --counts {input.counts} --splits {input.splits} --metacells {input.metacells}"
-        " {params.embeddings} {params.he} --store {output.store} --groups {output.groups}"
+        " {params.embeddings} {params.imputed} {params.he} --store {output.store} --groups {output.groups}"
         " --params {params.section:q} --seed {params.seed} --threads {threads} &> {log}"
 
 

@@ -12,6 +12,7 @@ from mistline.config.cells import Cells
 from mistline.config.crops import Crops
 from mistline.config.generation import Generation
 from mistline.config.image import Image
+from mistline.config.imputation import Imputation
 from mistline.config.metacells import Metacells
 from mistline.config.models import ModelRun
 from mistline.config.patches import Patches
@@ -47,6 +48,7 @@ class Config(Section):
     )
     tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
     generation: Generation = Field(default_factory=Generation)
+    imputation: Imputation = Field(default_factory=Imputation)
     report: Report = Field(default_factory=Report)
     viewer: Viewer = Field(default_factory=Viewer)
 
@@ -67,6 +69,13 @@ class Config(Section):
         unknown = sorted(set(self.only) - set(names))
         if unknown:
             raise ValueError(f"only: names slides that are not in the sheet: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _genes_are_added_to_slides(self) -> Config:
+        unknown = sorted(set(self.imputation.slides) - {slide.slide for slide in self.slides})
+        if unknown:
+            raise ValueError(f"imputation.slides: {', '.join(unknown)} not in the sheet")
         return self
 
     @model_validator(mode="after")

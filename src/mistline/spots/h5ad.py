@@ -43,10 +43,7 @@ def read_h5ad(path: Path, values: Values, um_per_unit: float | None) -> Table:
             says or a coordinate that is no number, or does not tell the size of a unit.
     """
     with _open(path) as file:
-        obs, var = _frame(path, file, "obs"), _frame(path, file, "var")
-        cell_ids = _ids(path, obs)
-        matrix = checks.check(path, _matrix(path, file, (len(obs), len(var))), cell_ids, values)
-        genes = _genes(path, matrix, var)
+        obs, cell_ids, genes = _measured(path, file, values)
         places, problems = _places(path, file, obs, cell_ids, um_per_unit)
     labels, left_out = _labels(obs)
     return Table(
@@ -62,6 +59,28 @@ def read_h5ad(path: Path, values: Values, um_per_unit: float | None) -> Table:
         problems=tuple(problems),
         files={path.name: path.stat().st_size},
     )
+
+
+def read_cells(path: Path, values: Values) -> tuple[Ids, Genes]:
+    """Return the names of the cells of an h5ad, and what was measured of them; wherever they lie.
+
+    Args:
+        path: the file.
+        values: what X holds.
+
+    Raises:
+        InputError: as `read_h5ad`, but for places.
+    """
+    with _open(path) as file:
+        _, cell_ids, genes = _measured(path, file, values)
+    return cell_ids, genes
+
+
+def _measured(path: Path, file: h5py.File, values: Values) -> tuple[pd.DataFrame, Ids, Genes]:
+    obs, var = _frame(path, file, "obs"), _frame(path, file, "var")
+    cell_ids = _ids(path, obs)
+    matrix = checks.check(path, _matrix(path, file, (len(obs), len(var))), cell_ids, values)
+    return obs, cell_ids, _genes(path, matrix, var)
 
 
 @contextmanager
@@ -85,7 +104,7 @@ def _frame(path: Path, file: h5py.File, name: str) -> pd.DataFrame:
 
 def _ids(path: Path, obs: pd.DataFrame) -> Ids:
     if not len(obs):
-        raise InputError(path, "it holds no cell", "leave this slide out")
+        raise InputError(path, "it holds no cell", "leave this table out")
     ids = obs.index.astype(str).to_numpy(dtype=object)
     if (ids == "").any():
         raise InputError(path, "a cell has no name", "give every row of obs an id of its own")

@@ -34,7 +34,7 @@ def check(where: Path, matrix: sparse.csr_matrix, cell_ids: Ids, values: Values)
     _refuse(where, matrix, cell_ids, data < 0, "is negative", negative)
     if values == "counts":
         not_whole = (data != np.trunc(data)) | (data > np.iinfo(np.int32).max)
-        remedy = "set values: normalised or values: log of this slide, or give raw counts"
+        remedy = "set values: normalised or values: log of this table, or give raw counts"
         _refuse(where, matrix, cell_ids, not_whole, "is no whole number, and values: counts is set", remedy)
     matrix = sparse.csr_matrix(matrix, dtype=np.int32 if values == "counts" else np.float32)
     matrix.sum_duplicates()

@@ -51,9 +51,14 @@ NEEDS = {
     "assign_folds": Need(1500, 400),
     "compare": Need(500),
     "predict": Need(6000, 4000),
+    "read_reference": Need(8000),  # an atlas of 100,000 cells
+    "fold_genes": Need(6000),
+    "impute_folds": Need(10_000),  # max_cells of a slide are held, and the atlas
+    "impute_slide": Need(10_000, 12_000, 40),
     "peer_environment": Need(2000),
     "peer_embed": Need(8000, 8000, 24),
     "peer_predict": Need(6000, 8000, 24),
+    "peer_impute": Need(12_000, 500),  # some of its methods hold pairs of a slide's cells and single cells
     "evaluate": Need(4000, 500),
     "report": Need(4000, 200),
     "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mistline.config.base import validate
+from mistline.config.imputation import Imputation
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
@@ -27,6 +28,7 @@ from mistline.core.errors import ConfigError
 CONTROLS = "controls"
 
 EMBEDDING, PREDICTION, LATENTS, IMAGES, CELLS = "embedding", "prediction", "latents", "images", "cells"
+GENES = "genes"
 LABELS = "labels"  # what an embedding reads that was trained on labels of the dataset's training split
 _SERVES = frozenset([EMBEDDING])
 _READS = frozenset(["genes"])
@@ -39,8 +41,9 @@ class ResolvedModel:
     Args:
         params: the settings, defaults filled in.
         modules: what `code_digest` must look at beside the stage.
-        serves: what tasks can judge: its embedding, predictions that it is trained for task by task, images, or cells
-            at places where none were measured; or the latents that generators of images work on.
+        serves: what tasks can judge: its embedding, predictions that it is trained for task by task, images, cells
+            at places where none were measured, or genes that were not; or the latents that generators of images work
+            on.
         reads: what it needs of a dataset: genes, image, coordinates.
         upstream: other runs whose embeddings it reads.
     """
@@ -196,6 +199,60 @@ def check_encoded(n_encoded: int, tasks: Mapping[str, ResolvedTask]) -> None:
     if asked > n_encoded:
         what = f"{asked} test cells a slide are asked for, and {n_encoded} are encoded"
         raise ConfigError("tasks.generation.params.n_cells", what, "ask for fewer, or raise generation.encoded.test")
+
+
+def check_imputation(
+    imputation: Imputation,
+    runs: Mapping[str, ModelRun],
+    models: Mapping[str, ResolvedModel],
+    tasks: Mapping[str, ResolvedTask],
+    slides: Sequence[Slide],
+    active: Sequence[Slide],
+) -> None:
+    """Refuse imputed genes without single cells to impute them from, or of runs and slides that cannot have them.
+
+    Args:
+        imputation: the section.
+        runs: the section `models`.
+        models: what `resolve_models` returned.
+        tasks: what `resolve_tasks` returned.
+        slides: the slides of the sheet.
+        active: those of the run.
+
+    Raises:
+        ConfigError: one of these.
+    """
+    if imputation.reference is None and (imputation.models or "imputation" in tasks):
+        who = "the task imputation needs" if "imputation" in tasks else "imputation.models need"
+        raise ConfigError(
+            "imputation.reference", f"{who} single cells, and none are given", "set it to an h5ad of them"
+        )
+    given = [name for name, model in models.items() if GENES in model.serves and runs[name].model != "peer"]
+    for name in imputation.models:
+        if name not in given:
+            raise _adds_no_genes(name, models, given)
+    where = "tasks.imputation.params.slides"
+    asked: Sequence[str] = ()
+    if "imputation" in tasks:
+        asked = getattr(tasks["imputation"].params, "slides", ())
+    known = dict.fromkeys(entry.slide for entry in slides)
+    for slide in asked:
+        if slide not in known:
+            raise unknown(where, "slide", slide, known)
+    if asked and not {entry.slide for entry in active}.intersection(asked):
+        what = f"the run is restricted to slides that are none of {', '.join(asked)}"
+        raise ConfigError(where, what, "name a slide of the run, or leave the task out")
+
+
+def _adds_no_genes(name: str, models: Mapping[str, ResolvedModel], given: Sequence[str]) -> ConfigError:
+    """Return why a run cannot be one of `imputation.models`; `given` are those that can."""
+    where = "imputation.models"
+    if name not in models:
+        return unknown(where, "run that imputes genes", name, dict.fromkeys(given))
+    if GENES not in models[name].serves:
+        what = f"{name} gives {_listed(models[name].serves)}, and no genes"
+        return ConfigError(where, what, f"name runs that do: {', '.join(given) or 'there is none'}")
+    return ConfigError(where, f"{name} is a published method, which is judged and adds no genes", "leave it out")
 
 
 def shown_runs(

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from mistline.config.imputation import Imputation
 from mistline.config.models import ModelRun
 from mistline.config.slides import Slide
 from mistline.config.tasks import TaskRun
 from mistline.config.viewer import Viewer
 from mistline.core.errors import ConfigError
 from mistline.workflow.digest import reachable
-from mistline.workflow.registry import check_encoded, resolve_models, resolve_tasks, shown_runs
+from mistline.workflow.registry import check_encoded, check_imputation, resolve_models, resolve_tasks, shown_runs
 
 SLIDE = {"slide": "s", "bundle": "b", "donor": "d", "tissue": "t", "disease": "healthy"}
 LABELLED = (Slide(**SLIDE, labels="labels.csv"),)
@@ -238,3 +239,45 @@ def test_viewers_get_every_embedding_of_the_first_seed_or_those_asked_for():
     assert shown_runs(Viewer(models=()), (3, 4), models) == ()
     with pytest.raises(ConfigError, match=r"viewer.models: c gives no embedding"):
         shown_runs(Viewer(models=("c",)), (3, 4), models)
+
+
+GENE_RUNS = {"near": ModelRun(model="spage"), "a": ModelRun(model="pca")}
+GENE_RUNS["far"] = ModelRun(model="peer", params={"method": "tangram"})
+
+
+@pytest.mark.parametrize(
+    ("imputation", "slides", "sentence"),
+    [
+        ({"reference": "r.h5ad", "models": ["near"]}, ["s"], None),
+        ({}, [], "imputation.reference: the task imputation needs single cells, and none are given; set it to an h5ad"),
+        ({"reference": "r", "models": ["nea"]}, [], "unknown run that imputes genes 'nea'; did you mean near"),
+        ({"reference": "r", "models": ["a"]}, [], "imputation.models: a gives embedding, and no genes; name runs that"),
+        ({"reference": "r", "models": ["far"]}, [], "far is a published method, which is judged and adds no genes"),
+        ({"reference": "r"}, ["t"], "tasks.imputation.params.slides: unknown slide 't'; choose one of s"),
+    ],
+)
+def test_what_imputes_genes_and_from_what_is_known_before_anything_runs(imputation, slides, sentence):
+    models = resolve_models(GENE_RUNS)
+    task = TaskRun(protocols=("gene_folds",), params={"slides": slides})
+    tasks = resolve_tasks({"imputation": task}, LABELLED, models)
+    assert tasks["imputation"].models == ("near", "far")
+    given = (Imputation(**imputation), GENE_RUNS, models, tasks, LABELLED, LABELLED)
+    if sentence is None:
+        check_imputation(*given)
+        check_imputation(Imputation(), GENE_RUNS, models, {}, LABELLED, LABELLED)
+        return
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        check_imputation(*given)
+
+
+def test_a_restricted_run_judges_genes_of_its_own_slides():
+    models, imputation = resolve_models(GENE_RUNS), Imputation(reference="r")
+    task = TaskRun(protocols=("gene_folds",), params={"slides": ["s"]})
+    tasks = resolve_tasks({"imputation": task}, LABELLED, models)
+    with pytest.raises(ConfigError, match=r"restricted to slides that are none of s; name a slide of the run"):
+        check_imputation(imputation, GENE_RUNS, models, tasks, LABELLED, [])
+
+
+def test_models_that_add_genes_need_single_cells():
+    with pytest.raises(ConfigError, match=r"imputation.models need single cells"):
+        check_imputation(Imputation(models=("near",)), GENE_RUNS, resolve_models(GENE_RUNS), {}, LABELLED, LABELLED)
