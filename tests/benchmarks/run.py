@@ -22,6 +22,7 @@ PARTS = {
     "evaluation": ("fusion", "tasks"),
     "generation": ("generation", "merging_quality"),
     "gest": ("gest",),
+    "imputation": ("imputation",),
     "report": ("report",),
     "spatia": ("spatia_images", "spatia_genes", "spatia_step", "spatia_loader", "spatia_embed"),
 }

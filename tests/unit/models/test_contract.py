@@ -14,7 +14,10 @@ from mistline.train.device import cpu_threads
 from mistline.train.run import train
 
 # Judged by predictions, or nothing is trained, or trained in many steps: see their own folders.
-OWN_TESTS = ("fusion", "encoder", "gene_encoder", "peer", "spatia", "vae", "diffusion", "flow", "gest", "niche")
+OWN_TESTS = (
+    *("fusion", "encoder", "gene_encoder", "peer", "spatia", "vae", "diffusion", "flow", "gest", "niche"),
+    *("spadit", "stdiff", "spage", "stplus"),
+)
 EMBEDDERS = [package for name, package in REGISTRY.items() if name not in OWN_TESTS]
 ALL = pytest.mark.parametrize("package", EMBEDDERS)
 

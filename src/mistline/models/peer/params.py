@@ -19,7 +19,7 @@ class Method:
     """What is known of a method before it is installed.
 
     Args:
-        serves: embedding or prediction.
+        serves: embedding, prediction or genes.
         reads: what it needs of a dataset.
         options: its own settings and their values where the configuration says nothing: those of its authors.
         max_cells: of a slide, above which it is not run; None for no such limit.
@@ -38,6 +38,7 @@ class Method:
 
 
 _DENSE = "it holds matrices of all pairs of cells"
+_DRAWN = 5000  # single cells; each of their pairs, or pairs with a slide's cells, is a number that is held
 
 METHODS = {
     "celltypist": Method("prediction", frozenset(["genes"]), {"C": 1.0, "max_iter": 1000, "use_SGD": False}),
@@ -65,6 +66,21 @@ METHODS = {
         files=("weights", "config"),
         how="of the folder that the README of github.com/OmicsML/CellPLM links, fetch 20231027_85M.best.ckpt as weights"
         " and 20231027_85M.config.json as config by hand, and set weights_sha256 and config_sha256 to their sha256",
+    ),
+    "tangram": Method(
+        "genes",
+        frozenset(["genes"]),
+        {"epochs": 1000, "learning_rate": 0.1, "density": "rna_count_based", "reference_cells": _DRAWN},
+        50_000,
+        "it holds a number for every cell and single cell",
+    ),
+    "gimvi": Method("genes", frozenset(["genes"]), {"epochs": 200, "latent": 10, "batch_size": 128}),
+    "novosparc": Method(
+        "genes",
+        frozenset(["genes", "coordinates"]),
+        {"alpha": 0.8, "epsilon": 5e-3, "neighbours": 5, "reference_cells": _DRAWN},
+        20_000,
+        _DENSE,
     ),
 }
 
