@@ -14,6 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from mistline.scrna.view import TrainView
+
 Result = Mapping[str, NDArray[Any]]
 
 
@@ -59,6 +61,42 @@ def write_cells(path: Path, cells: Cells) -> None:
     store.write_h5ad(path)
 
 
+def write_view(folder: Path, view: TrainView) -> None:
+    """Write a slide and the single cells as spatial.h5ad, of open genes alone, and reference.h5ad, open and wanted.
+
+    X is log-normalised, layers["counts"] is there where a side holds counts, and uns["wanted"] of the reference names
+    the wanted genes. What the slide measured of these is in no file: the view does not hold it.
+    """
+    own = _store(view.cell_id, view.genes, view.spatial, view.counts)
+    if np.isfinite(view.xy_um).all():
+        own.obsm["spatial"] = np.asarray(view.xy_um, dtype=np.float64)
+    own.write_h5ad(folder / "spatial.h5ad")
+    counted = view.reference_counts is not None and view.wanted_counts is not None
+    other = _store(
+        [str(number) for number in range(len(view.reference))],
+        [*view.genes, *view.wanted],
+        np.concatenate([view.reference, view.wanted_reference], axis=1),
+        sparse.hstack([view.reference_counts, view.wanted_counts], format="csr") if counted else None,
+    )
+    other.uns["wanted"] = np.array(view.wanted, dtype=object)
+    other.write_h5ad(folder / "reference.h5ad")
+
+
+def _store(
+    cell_id: Sequence[str], genes: Sequence[str], logs: NDArray[np.float32], counts: sparse.csr_matrix | None
+) -> anndata.AnnData:
+    """Return cells with log-normalised values, and their counts where there are any."""
+    store = anndata.AnnData(
+        X=np.asarray(logs, dtype=np.float32),
+        obs=pd.DataFrame(index=pd.Index(list(cell_id), dtype=object)),
+        var=pd.DataFrame(index=pd.Index(list(genes), dtype=object)),
+        uns={"values": "log"},
+    )
+    if counts is not None:
+        store.layers["counts"] = sparse.csr_matrix(counts)
+    return store
+
+
 def read_result(path: Path) -> Result:
     """Read what a script wrote.
 
@@ -102,6 +140,24 @@ def probability_of(result: Result, cell_id: Sequence[str], classes: Sequence[str
     if not np.isfinite(rows).all() or (rows < 0).any() or (np.abs(rows.sum(axis=1) - 1) > 1e-3).any():
         raise NotRunError("its predictions are no distributions")
     return rows
+
+
+def imputed_of(result: Result, cell_id: Sequence[str], wanted: Sequence[str]) -> NDArray[np.float32]:
+    """Return [n, W] in the order of `cell_id` and `wanted`.
+
+    Raises:
+        NotRunError: cells or genes are missing, or a value is not finite.
+    """
+    rows = _of_cells(result, "imputed", cell_id)
+    given = pd.Index(result["genes"].astype(str)) if "genes" in result else pd.Index([])
+    place = given.get_indexer(pd.Index(list(wanted))) if given.is_unique else np.full(len(wanted), -1)
+    if (place < 0).any() or rows.shape[1] != len(given):
+        raise NotRunError(f"its result is of other genes than the {len(wanted)} that were wanted")
+    rows = rows[:, place]
+    if not np.isfinite(rows).all():
+        bad = wanted[int((~np.isfinite(rows).all(axis=0)).argmax())]
+        raise NotRunError(f"what it imputes of gene {bad} is not finite")
+    return rows.astype(np.float32)
 
 
 def _of_cells(result: Result, name: str, cell_id: Sequence[str]) -> NDArray[Any]:

@@ -7,8 +7,9 @@ import logging
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ from mistline.tasks.peers.exchange import NotRunError, Result, read_result
 logger = logging.getLogger("mistline.tasks")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _FROM_OUTSIDE = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
+_POLL = 0.1  # seconds between two looks at the memory of a run
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -45,6 +47,19 @@ class Job:
     seed: int
     threads: int
     max_minutes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run took.
+
+    Args:
+        seconds: of the clock, the start of its Python and its imports included.
+        peak_mb: of its own process: the most memory that was seen; 0 where the system does not tell.
+    """
+
+    seconds: float
+    peak_mb: float
 
 
 def script(method: str) -> Path:
@@ -86,6 +101,12 @@ def run_method(job: Job, folder: Path) -> Result:
         ResourceError: it was ended from outside, which says nothing of the method.
         NotRunError: it failed, took too long or left no result.
     """
+    return run_measured(job, folder)[0]
+
+
+def run_measured(job: Job, folder: Path) -> tuple[Result, Spent]:
+    """Run a method as `run_method` does, and return what it took as well."""
+    started = time.perf_counter()
     python = interpreter(job.environment.absolute())
     if not python.exists():
         raise InputError(job.environment, "the environment is not there any more", "run peer-environment again")
@@ -103,7 +124,8 @@ def run_method(job: Job, folder: Path) -> Result:
         process = subprocess.Popen(
             command, stdout=stream, stderr=subprocess.STDOUT, env=around, cwd=folder, start_new_session=True
         )
-        code = _wait(process, job.max_minutes)
+        code, peak_mb = _wait(process, job.max_minutes)
+    spent = Spent(round(time.perf_counter() - started, 3), round(peak_mb, 1))
     said = output.read_text(encoding="utf-8", errors="replace")
     if code != 0:
         logger.warning("%s ended with %s\n%s", job.method, code, said[-4000:])
@@ -114,21 +136,36 @@ def run_method(job: Job, folder: Path) -> Result:
         if code < 0:
             raise NotRunError(f"was ended by {signal.Signals(-code).name}; it may need more memory")
         raise NotRunError(last_line(said, folder.absolute(), job.environment.absolute()))
-    return read_result(folder / "result.npz")
+    return read_result(folder / "result.npz"), spent
 
 
-def _wait(process: subprocess.Popen[bytes], minutes: float) -> int | None:
-    """Return the exit code, None where the time is up; a run that is interrupted leaves no process behind."""
+def _wait(process: subprocess.Popen[bytes], minutes: float) -> tuple[int | None, float]:
+    """Return the exit code, None where the time is up, and peak MB; an interrupted run leaves no process behind."""
     before = signal.signal(signal.SIGTERM, _leave)  # the usual way would end this process at once, and not that one
+    until, peak = time.monotonic() + 60 * minutes, 0.0
     try:
-        return process.wait(timeout=60 * minutes)
-    except subprocess.TimeoutExpired:
-        return None
+        while time.monotonic() < until:
+            peak = max(peak, _peak_mb(process.pid))
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=_POLL), peak
+        return None, peak
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         signal.signal(signal.SIGTERM, before)
+
+
+def _peak_mb(pid: int) -> float:
+    """Return the most memory a process has had so far; 0 where it has none any more, or nothing tells.
+
+    What the system tells of ended children begins with the memory of the process that started them.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), 0.0)
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -8,7 +8,7 @@ import pytest
 
 from mistline.core.errors import InputError, ResourceError
 from mistline.tasks.peers.exchange import NotRunError
-from mistline.tasks.peers.run import Job, identity, run_method, scratch
+from mistline.tasks.peers.run import Job, identity, run_measured, run_method, scratch
 from tests.unit.tasks.peers import fake
 
 RESULT = """
@@ -45,6 +45,15 @@ def test_a_script_gets_its_job_and_nothing_of_ours(job, tmp_path, monkeypatch):
     assert seen["secret"] is None
     assert seen["pythonpath"] is None
     assert str(tmp_path) not in seen["path"]
+
+
+def test_what_a_run_took_is_its_own_and_not_ours(job, tmp_path, monkeypatch):
+    ours = bytearray(600 * 2**20)
+    fake.method(monkeypatch, tmp_path, "import time\nheld = b'x' * (200 * 2**20)\ntime.sleep(0.5)\n" + RESULT)
+    _, spent = run_measured(job, folder(tmp_path))
+    del ours
+    assert 0.5 < spent.seconds < 30
+    assert 200 < spent.peak_mb < 500
 
 
 @pytest.mark.parametrize(
