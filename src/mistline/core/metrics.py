@@ -9,7 +9,10 @@ HIGHER_IS_BETTER = frozenset(
     ]
 )
 LOWER_IS_BETTER = frozenset(
-    ["brier", "copies", "distance", "ece", "fid", "js", "kid", "kl", "log_loss", "mae", "mse", "rmse"]
+    [
+        *("brier", "copies", "distance", "ece", "fid", "js", "kid", "kl", "log_loss", "mae", "moran_difference"),
+        *("mse", "rmse"),
+    ]
 )
 _FIRST = (
     *("ari", "macro_f1", "pcc", "auc", "pearson", "recall", "kl", "balanced_accuracy", "accuracy", "ring_accuracy"),

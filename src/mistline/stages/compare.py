@@ -15,6 +15,7 @@ from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import read_json, write_json
 from mistline.core.provenance import record
 from mistline.tasks.ablation import ablation as compare_steps
+from mistline.tasks.accuracy_score import accuracy_scores
 from mistline.tasks.compare import compare
 from mistline.workflow.digest import code_digest
 
@@ -41,7 +42,10 @@ def run(
             if result[key] != first[key]:
                 what = f"its {key.replace('_', ' ')} is {result[key]!r}, that of {reference.name} is {first[key]!r}"
                 raise InputError(path, what, "run evaluate again for every row of this table")
-    found = {**first, "not_run": not_run, "metrics": compare(list(results.values()))}
+    metrics = compare(list(results.values()))
+    found = {**first, "not_run": not_run, "metrics": metrics}
+    ranked = accuracy_scores(metrics)
+    found |= {"accuracy_score": ranked} if ranked else {}
     steps = None if ablation == "null" else load_section(Ablation, ablation, "tasks.ablation")
     if steps is not None:
         found["ablation"] = {"metrics": steps.metrics, "rows": _lines(steps, results, scores, answers or [])}

@@ -48,6 +48,9 @@ def run(
     pictures: Annotated[Path | None, typer.Option(help="What the model drew (safetensors).")] = None,
     filled: Annotated[Path | None, typer.Option(help="The hidden cells that the model generated (parquet).")] = None,
     perturbed: Annotated[Path | None, typer.Option(help="The rings that the model generated (parquet).")] = None,
+    imputed: Annotated[Path | None, typer.Option(help="The tested genes as the model imputed them (parquet).")] = None,
+    reference: Annotated[Path | None, typer.Option(help="The single cells that genes are imputed from (h5ad).")] = None,
+    genes: Annotated[Path | None, typer.Option(help="How genes are divided into folds (parquet).")] = None,
     answers: Annotated[
         Path | None, typer.Option(help="What each row says of each scored cell (parquet) to write, for maps.")
     ] = None,
@@ -68,15 +71,18 @@ def run(
         raise ConfigError(
             "evaluate", "the options of the slides are not equally many", "repeat each of them once a slide"
         )
-    made = {"predictions": predictions, "pictures": pictures, "filled": filled, "perturbed": perturbed}
+    made = {"predictions": predictions, "pictures": pictures, "filled": filled}
+    made |= {"perturbed": perturbed, "imputed": imputed}
     if [bool(given) for given in (embedding, *made.values())].count(True) != (model != CONTROLS):
-        what = "a model is judged by its embeddings, predictions, pictures or generated cells, the controls by neither"
-        remedy = "give --embedding once a slide, or --predictions, --pictures, --filled or --perturbed"
+        what = "a model is judged by its embeddings, predictions, pictures, cells or genes, the controls by neither"
+        remedy = "give --embedding once a slide, or --predictions, --pictures, --filled, --perturbed or --imputed"
         raise ConfigError("evaluate", what, remedy)
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
     version = sealed.version
-    subject = Subject(None if model == CONTROLS else model, seed, version, folds=folds, **made)
-    inputs, absent = FileInputs(files, subject, _images(judge, manifest)), _absent(files, predictions)
+    given = {"folds": folds, "reference": reference, "genes": genes, **made}
+    at_most = getattr(settings, "max_cells", None)
+    subject = Subject(None if model == CONTROLS else model, seed, version, at_most=at_most, **given)
+    inputs, absent = FileInputs(files, subject, _images(judge, manifest)), _absent(files, predictions or imputed)
     with threadpool_limits(limits=threads):
         result = Scores("none", 0, {}) if absent else judge.evaluate(inputs, settings, protocol)
     about = {"task": task, "protocol": protocol, "model": model, "seed": seed, "dataset_version": version}
@@ -90,7 +96,7 @@ def run(
     record(
         "evaluate",
         outputs=[scores, *([answers] if answers else [])],
-        inputs=_made(files, manifest=manifest, folds=folds, **made),
+        inputs=_made(files, manifest=manifest, **given),
         params={"task": task, "protocol": protocol, **settings.model_dump(mode="json")},
         code=code_digest("evaluate", module_name, *([_IMAGES] if _looks_at_images(judge) else [])),
         seed=seed,
@@ -121,9 +127,14 @@ def _patches(sealed: Manifest, slide: str) -> Path | None:
     return sealed.locate(patches["index"]["path"]) if patches else None
 
 
-def _absent(files: list[SlideFiles], predictions: Path | None) -> str | None:
-    """Return why a published method gave nothing to judge; None where there is something."""
-    found = [(row.slide, row.embedding) for row in files if row.embedding] + [("", predictions)] * bool(predictions)
+def _absent(files: list[SlideFiles], whole: Path | None) -> str | None:
+    """Return why a published method gave nothing to judge; None where there is something.
+
+    Args:
+        files: of the slides, with their embeddings.
+        whole: what it gave of all slides together.
+    """
+    found = [(row.slide, row.embedding) for row in files if row.embedding] + [("", whole)] * bool(whole)
     told = [(slide, read_absent(path)) for slide, path in found if path]
     return next((f"{slide}: {reason}" if slide else reason for slide, reason in told if reason), None)
 

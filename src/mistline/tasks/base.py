@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
+    from mistline.mist.pair import Pair
     from mistline.store.filled import Filled
+    from mistline.store.imputed import ImputedGenes
     from mistline.store.perturbed import Perturbed
     from mistline.store.pictures import Pictures
 
@@ -130,6 +132,14 @@ class Inputs(Protocol):
 
     def perturbed(self) -> Perturbed:
         """Return the rings that the model generated around changed circles."""
+        ...
+
+    def imputed(self) -> ImputedGenes:
+        """Return the tested genes as the model imputed them."""
+        ...
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield each judged slide with the single-cell reference and its division of the genes, one at a time."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,8 +15,10 @@ from scipy import sparse
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
+from mistline.mist.pair import Pair, open_pairs
 from mistline.store.embeddings import Origin, read_embedding, read_origin
 from mistline.store.filled import Filled, read_filled
+from mistline.store.imputed import ImputedGenes, read_imputed
 from mistline.store.perturbed import Perturbed, read_perturbed
 from mistline.store.pictures import Pictures, read_pictures
 from mistline.store.pictures import read_origin as read_pictures_origin
@@ -54,6 +56,10 @@ class Subject:
         pictures: the images that it drew (safetensors), where it draws any.
         filled: the hidden cells that it generated (parquet), where it generates any.
         perturbed: the rings that it generated around changed circles (parquet), where it generates any.
+        imputed: the tested genes as it imputed them (parquet), where it imputes any.
+        reference: the single cells (h5ad) that genes are imputed from, for tasks that judge such genes.
+        genes: how genes are divided into folds (parquet), for the same tasks.
+        at_most: cells of a slide that the same tasks judge; None for all.
     """
 
     model: str | None
@@ -64,6 +70,10 @@ class Subject:
     pictures: Path | None = None
     filled: Path | None = None
     perturbed: Path | None = None
+    imputed: Path | None = None
+    reference: Path | None = None
+    genes: Path | None = None
+    at_most: int | None = None
 
 
 SlideImages = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]  # rows [B], side -> [B, C, S, S]
@@ -78,8 +88,8 @@ class FileInputs:
         images: opens the real images of a slide; None for tasks that look at none.
 
     Raises:
-        InputError: an embedding, prediction, picture or filled cell was made from another dataset version, model or
-            seed, or the weights differ between slides.
+        InputError: an embedding, prediction, picture, filled cell or imputed gene was made from another dataset
+            version, model or seed, or the weights differ between slides.
     """
 
     def __init__(
@@ -100,6 +110,8 @@ class FileInputs:
             _checked(subject.filled, read_origin(subject.filled), expected, "generate-cells")
         if subject.perturbed is not None:
             _checked(subject.perturbed, read_origin(subject.perturbed), expected, "perturb")
+        if subject.imputed is not None:
+            _checked(subject.imputed, read_origin(subject.imputed), expected, "impute-folds")
         if len({origin.model_sha256 for origin in origins}) > 1:
             what = "the slides are embedded with different weights"
             raise InputError(made[0] or "embeddings", what, "run embed again")
@@ -224,6 +236,17 @@ class FileInputs:
     def perturbed(self) -> Perturbed:
         """Return the rings that the model generated around changed circles; see `tasks.base.Inputs`."""
         return read_perturbed(_given(self._subject.perturbed, "perturbed cells", "perturb"))
+
+    def imputed(self) -> ImputedGenes:
+        """Return the tested genes as the model imputed them; see `tasks.base.Inputs`."""
+        return read_imputed(_given(self._subject.imputed, "imputed genes", "impute-folds"))
+
+    def pairs(self) -> Iterator[Pair]:
+        """Yield each judged slide with the reference, one at a time; see `tasks.base.Inputs`."""
+        reference = _given(self._subject.reference, "single cells", "read-reference")
+        genes = _given(self._subject.genes, "divided genes", "fold-genes")
+        files = {item.slide: (item.cells, item.counts) for item in self.slides.values()}
+        yield from open_pairs(files, reference, genes, self._subject.at_most)
 
     @property
     def values(self) -> str:

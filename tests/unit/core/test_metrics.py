@@ -11,6 +11,7 @@ from mistline.core.metrics import direction, place
         *(("ari", 1), ("recall_at_5", 1), ("linear_macro_f1", 1), ("ring_accuracy", 1), ("pcc_top50", 1)),
         *(("log_loss", -1), ("log_loss_calibrated", -1), ("mlp_log_loss", -1), ("rmse_z", -1)),
         *(("psnr", 1), ("readback_pearson", 1), ("area_r", 1), ("fid", -1), ("copies", -1), ("area_distance", -1)),
+        *(("moran_difference", -1), ("rmse_log", -1), ("ssim_windowed", 1), ("sd_r", 1), ("coverage_90", 0)),
         *(("arid", 0), ("speed", 0), ("logloss", 0)),
     ],
 )

@@ -47,3 +47,13 @@ def test_answers_are_needed_for_every_evaluation(files, tmp_path):
     scores, tables = files
     with pytest.raises(ConfigError, match="4 evaluations and 3 files of answers"):
         run(scores, tmp_path / "found.json", tables[:3], STEPS)
+
+
+def test_rows_of_imputed_genes_are_ranked_too(tmp_path):
+    about = {"task": "imputation", "protocol": "gene_folds", "dataset_version": "v", "unit": "gene", "seed": 0}
+    good = {"pcc": {"g": 0.9}, "ssim": {"g": 0.9}, "rmse": {"g": 0.1}, "js": {"g": 0.1}}
+    weak = {name: {"g": 0.5} for name in good}
+    write_json(tmp_path / "a.json", about | {"model": "a", "per_unit": good, "controls_per_unit": {}})
+    write_json(tmp_path / "b.json", about | {"model": "controls", "per_unit": {}, "controls_per_unit": {"zero": weak}})
+    run([tmp_path / "a.json", tmp_path / "b.json"], tmp_path / "found.json")
+    assert json.loads((tmp_path / "found.json").read_text())["accuracy_score"] == {"a": 1.0, "zero": 0.5}

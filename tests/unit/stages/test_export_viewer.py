@@ -18,6 +18,7 @@ from mistline.core.hashing import hash_file
 from mistline.mist.pyramid import Description, LevelWriter, create
 from mistline.stages import export_viewer
 from mistline.store.embeddings import EmbeddingWriter, Origin
+from mistline.store.imputed import ImputedGenes, write_imputed
 from mistline.store.manifest import write_manifest
 from tests.unit.stages.images import Prepared, prepare
 
@@ -53,6 +54,16 @@ def embed(path: Path, ids: list[str], model: str, version: str, seed: int = 0) -
     points = 5 * np.eye(4)[kind] + rng.normal(0, 0.1, (len(ids), 4))
     with EmbeddingWriter(path, Origin(model, seed, "weights", version)) as writer:
         writer.put(ids, points.astype(np.float32))
+    return path
+
+
+def impute(path: Path, ids: list[str], version: str) -> Path:
+    mean = np.full((len(ids), 2), 1.5, np.float32)
+    own = ImputedGenes(
+        slide=np.full(len(ids), "s1"), cell_id=np.array(ids), genes=("x0", "x1"), symbols=("X0", "X1"),
+        fold=np.full(2, -1), mean=mean, sd=mean - 1, origin=Origin("net", 0, "weights", version), about={},
+    )  # fmt: skip
+    write_imputed(path, own)
     return path
 
 
@@ -179,12 +190,20 @@ def test_settings_are_followed_and_a_he_image_is_shown_in_colour(exported, tmp_p
         writer.finish()
     ids = exported.cells["cell_id"].tolist()
     seeds = [embed(tmp_path / f"{seed}.parquet", ids, "pca", exported.version, seed) for seed in (0, 1)]
-    exported.run(tmp_path, he=tmp_path / "he.ome.zarr", embedding=seeds, params='{"n_clusters": 2}')
+    added = impute(tmp_path / "imputed.parquet", ids, exported.version)
+    exported.run(tmp_path, he=tmp_path / "he.ome.zarr", embedding=seeds, imputed=[added], params='{"n_clusters": 2}')
     store = spatialdata.read_zarr(tmp_path / "s1.zarr")
     assert store.images["he"]["scale0"]["image"].coords["c"].to_numpy().tolist() == ["r", "g", "b"]
     assert full(store.images["he"])[:, 0, 0].tolist() == [0, 60, 120]
     assert {"X_pca.seed-0", "X_pca.seed-1"} < set(store.tables["table"].obsm)
     assert store.tables["table"].obs["cluster_pca.seed-1"].nunique() == 2
+    layer = store.tables["imputed_net"]  # what was imputed lies apart from what was measured
+    assert layer.uns["spatialdata_attrs"]["region"] == "cells"
+    assert layer.obs["cell_id"].tolist() == ids
+    assert (layer.X == 1.5).all()
+    assert (layer.layers["sd"] == 0.5).all()
+    assert set(layer.var_names).isdisjoint(store.tables["table"].var_names)
+    assert "imputed[0]" in json.loads((tmp_path / "s1.zarr.meta.json").read_text())["inputs"]
 
 
 def test_an_embedding_of_another_dataset_or_of_other_cells_is_refused(exported, tmp_path):

@@ -13,8 +13,9 @@ from mistline.core.errors import ConfigError, InputError
 from mistline.core.hashing import hash_file
 from mistline.spots.toy import write_tables
 from mistline.stages import assign_folds, compare, evaluate, peer_embed, peer_environment, peer_predict
-from mistline.store.absent import read_absent
-from mistline.store.embeddings import read_embedding, read_origin
+from mistline.store.absent import read_absent, write_absent
+from mistline.store.embeddings import Origin, read_embedding, read_origin
+from mistline.store.imputed import KEYS
 from mistline.store.manifest import read_manifest
 from tests.unit.stages.tables import read, seal, split
 from tests.unit.tasks.peers import fake
@@ -279,6 +280,27 @@ def test_a_row_that_was_not_run_is_told_and_not_compared(cohort, tmp_path, state
     assert "celltypist" not in compared["metrics"]["ari"]["rows"]
     with pytest.raises(InputError, match="no row of this table was run"):
         compare.run(scores=[scores["celltypist"]], comparison=tmp_path / "none.json")
+
+
+def test_genes_that_were_not_imputed_are_a_row_that_was_not_run(cohort, tmp_path):
+    root, donors = cohort
+    dataset = _dataset(root, donors)
+    origin = Origin("map", 0, "hash", read_manifest(dataset["manifest"]).version)
+    write_absent(tmp_path / "map.parquet", KEYS, origin, "slide s has no coordinates")
+    evaluate.run(
+        task="imputation",
+        protocol="gene_folds",
+        model="map",
+        seed=0,
+        **_slides(root, donors),
+        **dataset,
+        imputed=tmp_path / "map.parquet",
+        reference=dataset["manifest"],
+        genes=dataset["manifest"],
+        scores=tmp_path / "map.json",
+    )
+    found = json.loads((tmp_path / "map.json").read_text())
+    assert (found["not_run"], found["metrics"]) == ("slide s has no coordinates", {})
 
 
 def test_the_state_of_an_environment_is_a_file(tmp_path, monkeypatch):

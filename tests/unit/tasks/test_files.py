@@ -6,7 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mistline.core.errors import InputError
-from mistline.store.embeddings import read_embedding
+from mistline.scrna.folds import divide
+from mistline.store.embeddings import Origin, read_embedding
+from mistline.store.imputed import ImputedGenes, write_imputed
+from mistline.tasks.files import FileInputs, SlideFiles, Subject
+from tests.unit.scrna.pairs import GENES, write_single, write_slide
 
 
 def _ids(item) -> list[str]:
@@ -118,3 +122,33 @@ def test_several_splits_at_once(cohort):
     cohort.add("a", "a")
     inputs = cohort.inputs()
     assert len(inputs.cells("train", "test")) == inputs.count("train") + inputs.count("test") == 150
+
+
+def test_imputed_genes_and_pairs_are_read_of_divided_slides(tmp_path):
+    files = {name: write_slide(tmp_path / name, seed=number) for number, name in enumerate(("s1", "s2"))}
+    slides = [SlideFiles(name, "d", at / "cells.parquet", at / "counts.h5ad", at) for name, at in files.items()]
+    shared = pd.DataFrame({"slide": "s2", "gene": GENES[:24], "symbol": "", "reference_gene": GENES[:24]})
+    divide(shared, GENES, 2, 0.15, 0).to_parquet(tmp_path / "genes.parquet")
+    given = {"reference": write_single(tmp_path / "r.h5ad"), "genes": tmp_path / "genes.parquet", "at_most": 7}
+    (pair,) = FileInputs(slides, Subject(None, 0, "v1", **given)).pairs()
+    assert (pair.slide, len(pair.cell_id), len(pair.tested(0))) == ("s2", 7, 12)
+    with pytest.raises(InputError, match="asks for single cells and none were given; run read-reference"):
+        next(FileInputs(slides, Subject(None, 0, "v1")).pairs())
+    mean = np.zeros((7, 24), dtype=np.float32)
+    fold = np.zeros(24, dtype=np.int64)
+    own = ImputedGenes(
+        slide=np.full(7, "s2"),
+        cell_id=pair.cell_id,
+        genes=GENES[:24],
+        symbols=GENES[:24],
+        fold=fold,
+        mean=mean,
+        sd=None,
+        origin=Origin("near", 0, "code", "v1"),
+        about={},
+    )
+    write_imputed(tmp_path / "i.parquet", own)
+    subject = Subject("near", 0, "v1", imputed=tmp_path / "i.parquet")
+    assert FileInputs(slides, subject).imputed().cell_id.tolist() == pair.cell_id.tolist()
+    with pytest.raises(InputError, match=r"made from another model .*run impute-folds again"):
+        FileInputs(slides, Subject("far", 0, "v1", imputed=tmp_path / "i.parquet"))
