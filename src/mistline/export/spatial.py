@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -38,6 +38,7 @@ class Content:
         table: describes the label image `cells`.
         pixel_size_um: micrometres a pixel.
         about: what is said of the slide, as JSON values.
+        imputed: name -> table of genes that were not measured; they describe `cells` too.
     """
 
     images: Mapping[str, Path]
@@ -45,6 +46,7 @@ class Content:
     table: anndata.AnnData
     pixel_size_um: float
     about: Mapping[str, Any]
+    imputed: Mapping[str, anndata.AnnData] = field(default_factory=dict)
 
 
 def library() -> ModuleType:
@@ -87,7 +89,8 @@ def write_store(folder: Path, content: Content, threads: int = 1) -> None:
             name: _label_image(name, raster, shapes, content.pixel_size_um) for name, raster in content.labels.items()
         },
         tables={
-            "table": models.TableModel.parse(content.table, region=CELLS, region_key=REGION, instance_key=INSTANCE)
+            name: models.TableModel.parse(table, region=CELLS, region_key=REGION, instance_key=INSTANCE)
+            for name, table in {"table": content.table, **content.imputed}.items()
         },
         attrs={"mistline": dict(content.about)},
     )

@@ -21,6 +21,9 @@ from mistline.core.log import progress
 from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.generation import GenerationFiles, view_generation
+from mistline.report.imputation import TASK as IMPUTATION
+from mistline.report.imputation import view_imputation
+from mistline.report.imputation_maps import ImputationFiles
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.results import Results, headlines, view_results
 from mistline.report.scores import Comparison
@@ -44,6 +47,7 @@ SECTIONS = {
     "tasks": "Tasks",
     "generation": "Generated images",
     "unseen": "Filled holes",
+    "imputation": "Imputed genes",
     "provenance": "Provenance",
 }
 _OF_IMAGES = frozenset(["crops", "metacells"])  # sections that a cohort of tables has nothing for
@@ -82,6 +86,8 @@ class Gathered:
         predictions: files of models' predictions, possibly none.
         generated: what generators of images made, possibly nothing.
         filled: files of cells that models filled holes with, possibly none.
+        imputed: what was imputed of tested genes, possibly nothing.
+        added: files of genes that no slide measures, as models imputed them, possibly none.
     """
 
     settings: Report
@@ -100,6 +106,8 @@ class Gathered:
     predictions: Sequence[Path] = ()
     generated: GenerationFiles = field(default_factory=GenerationFiles)
     filled: Sequence[Path] = ()
+    imputed: ImputationFiles = field(default_factory=ImputationFiles)
+    added: Sequence[Path] = ()
 
 
 @dataclass
@@ -135,6 +143,7 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
         _tasks(context, gathered, album)
         _generation(context, gathered, album)
         _unseen(context, gathered, album)
+        _imputation(context, gathered, album)
         _provenance(context, gathered)
         views = [wait() for wait in progress(drawn, "draw")]
     _slides(context, gathered, views, album)
@@ -147,7 +156,9 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
         title=gathered.settings.title,
         short_version=gathered.version[:12],
         dataset_version=gathered.version,
-        viewer=viewer.build(gathered.slides, gathered.settings, seed, gathered.version, gathered.predictions),
+        viewer=viewer.build(
+            gathered.slides, gathered.settings, seed, gathered.version, gathered.predictions, gathered.added
+        ),
         **context.values,
     )
 
@@ -155,7 +166,8 @@ def build(gathered: Gathered, tables: Path, figures: Path, seed: int, threads: i
 def _omitted(gathered: Gathered) -> frozenset[str]:
     """Return the sections that there is nothing for."""
     of_images = _OF_IMAGES if gathered.quality is None else frozenset()
-    given = {"generation": gathered.generated, "unseen": gathered.filled}
+    imputed = [item for item in gathered.results.comparisons if item.task == IMPUTATION]
+    given = {"generation": gathered.generated, "unseen": gathered.filled, "imputation": imputed}
     return of_images | {name for name, files in given.items() if not files}
 
 
@@ -322,6 +334,12 @@ def _unseen(context: _Context, gathered: Gathered, album: Album) -> None:
     views = view_unseen(gathered.filled, gathered.slides, gathered.version, album)
     context.tables += [view.table for view in views]
     context.values["unseen"] = views
+
+
+def _imputation(context: _Context, gathered: Gathered, album: Album) -> None:
+    views = view_imputation(gathered.results, gathered.imputed, gathered.slides, gathered.version, album)
+    context.tables += [view.table for view in views]
+    context.values["imputation"] = views
 
 
 def _provenance(context: _Context, gathered: Gathered) -> None:

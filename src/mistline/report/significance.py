@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class PairedTests:
         unit: what is paired: donor, slide, gene or cell.
         metrics: metric -> what `tasks.compare` tells of it.
         ablation: what `tasks.ablation` tells, row by row; None where none was asked for.
+        accuracy: row -> its accuracy score; empty where the task has none.
     """
 
     unit: str = ""
     metrics: Mapping[str, Any] | None = None
     ablation: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def were_made(self) -> bool:
@@ -102,7 +104,7 @@ def read_tests(paths: Sequence[Path], dataset_version: str) -> dict[tuple[str, s
             what = f"was made from dataset {result['dataset_version'][:12]}, not from {dataset_version[:12]}"
             raise InputError(path, what, "run compare again")
         found[result["task"], result["protocol"]] = PairedTests(
-            result["unit"], result["metrics"], result.get("ablation")
+            result["unit"], result["metrics"], result.get("ablation"), result.get("accuracy_score") or {}
         )
     return found
 

@@ -21,6 +21,7 @@ from mistline.core.seeds import generator
 from mistline.report.sources import SlideSource, read_columns
 from mistline.report.viewer_columns import Column, Vocabulary, columns, vocabulary
 from mistline.report.viewer_images import Layer, add_crops, add_layer
+from mistline.report.viewer_imputed import Layers, read_layers
 from mistline.report.viewer_pack import Blocks, json_text, narrow
 from mistline.store.embeddings import read_origin
 from mistline.store.reader import ShardReader
@@ -73,6 +74,7 @@ def build(
     seed: int,
     version: str,
     predictions: Sequence[Path] = (),
+    added: Sequence[Path] = (),
     budget: int = BUDGET_BYTES,
 ) -> Viewer | None:
     """Pack every slide that has coordinates; None where no slide has.
@@ -83,6 +85,7 @@ def build(
         seed: the run's seed, which draws the cells and crops where not all fit.
         version: of the dataset, which the predictions must be made from.
         predictions: files of models' predictions, `<task>/<protocol>/<model>.seed-<seed>.parquet`.
+        added: files of genes that no slide measures, as models imputed them.
         budget: bytes the viewer may add to the page.
 
     Raises:
@@ -96,13 +99,15 @@ def build(
         if made_from != version:
             what = f"was made from dataset {made_from[:12]}, the report is of {version[:12]}"
             raise InputError(path, what, "run predict again")
-    shared = vocabulary(shown, settings.viewer_genes, settings.viewer_markers, predictions)
+    layers = read_layers(added, shown, settings.viewer_genes, settings.viewer_markers, version)
+    markers = [marker for marker in settings.viewer_markers if marker not in layers.markers]
+    shared = vocabulary(shown, settings.viewer_genes, markers, predictions)
     blocks = Blocks()
     entries: list[dict[str, Any]] = []
     notes: list[str] = []
     for number, slide in enumerate(progress(shown, "pack")):
         share = (budget - blocks.size) // (len(shown) - number)
-        entries.append(_pack(blocks, _read(slide, shared), settings, share, seed))
+        entries.append(_pack(blocks, _read(slide, shared, layers), settings, share, seed))
         notes += _left_out(entries[-1])
     left_out = [slide.name for slide in slides if slide not in shown]
     notes += [f"Without coordinates, and so not shown: {', '.join(left_out)}."] if left_out else []
@@ -111,7 +116,7 @@ def build(
     return Viewer(json_text(about), blocks.texts, [slide.name for slide in shown], notes)
 
 
-def _read(slide: SlideSource, shared: Vocabulary) -> _Slide:
+def _read(slide: SlideSource, shared: Vocabulary, layers: Layers) -> _Slide:
     cells = read_columns(slide.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
     squares = None
     if slide.image:
@@ -120,11 +125,12 @@ def _read(slide: SlideSource, shared: Vocabulary) -> _Slide:
         if len(squares) != len(cells):
             what = f"lists {len(squares)} cells, cells.parquet {len(cells)}"
             raise InputError(path, what, "run cut_crops for this slide again")
+    ids = cells["cell_id"].to_numpy(dtype=str)
     return _Slide(
         source=slide,
-        ids=cells["cell_id"].to_numpy(dtype=str),
+        ids=ids,
         xy_um=cells[["x_um", "y_um"]].to_numpy(dtype=np.float64),
-        columns=columns(slide, shared),
+        columns=[*columns(slide, shared), *layers.columns(slide, ids)],
         squares=squares,
     )
 
@@ -196,8 +202,18 @@ def _column(blocks: Blocks, column: Column, taken: NDArray[np.int64]) -> dict[st
         "bytes": codes.dtype.itemsize,
     }
     if column.names is None:
-        return found | {"low": column.low, "step": column.step, "range": list(column.range)}
+        found |= {"low": column.low, "step": column.step, "range": list(column.range)}
+        return found | (_imputed(blocks, column, taken) if column.imputed else {})
     return found | {"palette": blocks.add_palette(column.names, column.colours or ())}
+
+
+def _imputed(blocks: Blocks, column: Column, taken: NDArray[np.int64]) -> dict[str, Any]:
+    """Store who imputed a gene, and how unsure that model is."""
+    if column.sd is None:
+        return {"imputed": column.imputed}
+    codes = column.sd.codes[taken]
+    sd = {"block": blocks.add_array(codes), "bytes": codes.dtype.itemsize, "low": column.sd.low, "step": column.sd.step}
+    return {"imputed": column.imputed, "sd": sd}
 
 
 def _squares(

@@ -40,6 +40,8 @@ class Column:
         names, colours: of code 1, 2, ...; None for numbers.
         low, step: of numbers, see `Codes`.
         range: values of a number that get the first and the last colour.
+        imputed: the model that imputed it; None for what was measured or is known otherwise.
+        sd: how unsure that model is.
     """
 
     title: str
@@ -50,6 +52,8 @@ class Column:
     low: float = 0.0
     step: float = 1.0
     range: tuple[float, float] = (0.0, 1.0)
+    imputed: str | None = None
+    sd: Codes | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ def columns(slide: SlideSource, shared: Vocabulary) -> list[Column]:
     there = pq.read_schema(path).names
     for name, title in _MEASURES.items():
         if name in there:
-            found.append(_number(title, "Measured", read_columns(path, [name])[name].to_numpy(dtype=np.float64)))
+            values = read_columns(path, [name])[name].to_numpy(dtype=np.float64)
+            found.append(numeric(title, "Measured", quantise(values)))
     return [*found, *_expressed(slide, shared.genes, len(ids))]
 
 
@@ -145,7 +150,7 @@ def _labels(path: Path, shared: Vocabulary) -> Iterator[Column]:
         if column in shared.names:
             yield _category(title, "Labels", _as_names(values), shared.names[column])
         elif column in shared.measures:
-            yield _number(title, "Labels", pd.to_numeric(values).to_numpy(dtype=np.float64))
+            yield numeric(title, "Labels", quantise(pd.to_numeric(values).to_numpy(dtype=np.float64)))
 
 
 def _predicted(slide: SlideSource, ids: pd.Series, shared: Vocabulary) -> Iterator[Column]:
@@ -181,7 +186,7 @@ def _expressed(slide: SlideSource, genes: Sequence[str], n: int) -> list[Column]
         for start, block in counts.blocks():
             values[start : start + block.shape[0]] = block[:, there].toarray()
         titles = counts.symbols[there].tolist()
-    found = [_number(str(title), "Genes", column) for title, column in zip(titles, values.T, strict=True)]
+    found = [numeric(str(title), "Genes", quantise(column)) for title, column in zip(titles, values.T, strict=True)]
     return sorted(found, key=lambda column: column.title.lower())
 
 
@@ -282,14 +287,14 @@ def _category(title: str, group: str, values: pd.Series, names: Sequence[str]) -
     return Column(title, group, narrow(codes), tuple(names), colours_of(len(names)))
 
 
-def _number(title: str, group: str, values: NDArray[Any]) -> Column:
-    found: Codes = quantise(values)
+def numeric(title: str, group: str, found: Codes, imputed: str | None = None, sd: Codes | None = None) -> Column:
+    """Return a column of numbers, whose colours run from 0, or below it, up to where few values lie above."""
     known = found.codes[found.codes != MISSING].astype(np.float64)
     numbers = found.low + (known - 1) * found.step
     low = min(float(numbers.min()), 0.0) if numbers.size else 0.0
     above = numbers[numbers > low]
     high = float(np.percentile(above, _TOP_SHARE)) if above.size else low + 1
-    return Column(title, group, found.codes, low=found.low, step=found.step, range=(low, high))
+    return Column(title, group, found.codes, low=found.low, step=found.step, range=(low, high), imputed=imputed, sd=sd)
 
 
 def _require_length(path: Path, n: int, cells: int) -> None:

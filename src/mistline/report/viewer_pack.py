@@ -14,7 +14,6 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 MISSING = 0  # the code of a cell without a value
-_MOST_CODES = 2**16
 
 
 @dataclass
@@ -82,15 +81,20 @@ class Codes:
     step: float
 
 
-def quantise(values: NDArray[Any]) -> Codes:
-    """Turn numbers into codes: whole ones exactly where their range allows, others to 1/65,534 of their range."""
+def quantise(values: NDArray[Any], n_codes: int = 2**16) -> Codes:
+    """Turn numbers into codes: whole ones exactly where their range allows, others to 1/65,534 of their range.
+
+    Args:
+        values: numbers.
+        n_codes: how many codes there are, that of a missing value included; fewer are coarser and take less room.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     known = np.isfinite(numbers)
     if not known.any():
         return Codes(np.zeros(numbers.shape, dtype=np.uint8), 0.0, 1.0)
     low, high = float(numbers[known].min()), float(numbers[known].max())
-    whole = bool((numbers[known] == np.round(numbers[known])).all()) and high - low < _MOST_CODES - 1
-    step = 1.0 if whole or high == low else (high - low) / (_MOST_CODES - 2)
+    whole = bool((numbers[known] == np.round(numbers[known])).all()) and high - low < n_codes - 1
+    step = 1.0 if whole or high == low else (high - low) / (n_codes - 2)
     codes = np.where(known, np.round((np.where(known, numbers, low) - low) / step) + 1, MISSING)
     return Codes(narrow(codes), low, step)
 

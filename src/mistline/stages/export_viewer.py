@@ -19,6 +19,7 @@ from mistline.core.errors import InputError
 from mistline.core.files import atomic_path, read_json, read_parquet
 from mistline.core.provenance import record
 from mistline.export.explorer import write_groups
+from mistline.export.imputed import imputed_tables
 from mistline.export.names import safe_names
 from mistline.export.raster import LabelRaster
 from mistline.export.spatial import Content, library, write_store
@@ -51,6 +52,9 @@ def run(
     store: Annotated[Path, typer.Option(help="the SpatialData zarr to write")],
     groups: Annotated[Path, typer.Option(help="the folder of Explorer groups (csv) to write")],
     embedding: Annotated[list[Path] | None, typer.Option(help="an embedding (parquet) of the slide; repeated")] = None,
+    imputed: Annotated[
+        list[Path] | None, typer.Option(help="genes a model imputed at every cell of the slide (parquet); repeated")
+    ] = None,
     he: Annotated[Path | None, typer.Option(help="H&E on the pixel grid of the slide (OME-Zarr)")] = None,
     params: Annotated[str, typer.Option(help="the viewer section, as JSON")] = "{}",
     seed: Annotated[int, typer.Option(help="the run's seed")] = 0,
@@ -68,12 +72,14 @@ def run(
     pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
     RowWindow(image)  # refuses an image with a lost file, which would be shown black
     xy_um = table[["x_um", "y_um"]].to_numpy(dtype=np.float64)
+    measured = build_table(table, counts, embeddings, xy_um)
     content = Content(
         images={"morphology": image} | ({"he": he} if he else {}),
         labels=_rasters(bundle, pd.Index(table["cell_id"]), pixel_size_um),
-        table=build_table(table, counts, embeddings, xy_um),
+        table=measured,
         pixel_size_um=pixel_size_um,
         about={"slide": slide, "dataset_version": version, "pixel_size_um": pixel_size_um},
+        imputed=imputed_tables(imputed or [], slide, measured, version),
     )
     with atomic_path(store) as part:
         write_store(part, content, threads)
@@ -84,7 +90,9 @@ def run(
         "bundle": bundle, "manifest": manifest, "image": image, "image_summary": image_summary, "cells": cells,
         "counts": counts, "splits": splits, "metacells": metacells,
     }  # fmt: skip
-    inputs |= {f"embedding[{number}]": path for number, path in enumerate(embedding or [])} | ({"he": he} if he else {})
+    for name, paths in {"embedding": embedding, "imputed": imputed}.items():
+        inputs |= {f"{name}[{number}]": path for number, path in enumerate(paths or [])}
+    inputs |= {"he": he} if he else {}
     record(
         "export_viewer",
         outputs=[store, groups],

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from mistline.config.base import load_section
 from mistline.config.report import Report
@@ -18,12 +21,14 @@ from mistline.core.log import progress
 from mistline.core.provenance import record
 from mistline.report.courses import read_course_names
 from mistline.report.generation import GenerationFiles
+from mistline.report.imputation_maps import ImputationFiles
 from mistline.report.origins import read_origins
 from mistline.report.page import Gathered, build, check_size
 from mistline.report.results import Results, pair_answers
 from mistline.report.scores import read_comparisons
 from mistline.report.significance import read_tests
 from mistline.report.sources import n_rows, open_slide, unseen_genes
+from mistline.scrna.view import TrainView
 from mistline.store.manifest import read_manifest
 from mistline.workflow.digest import code_digest
 
@@ -58,6 +63,14 @@ def run(
     sweeps: Annotated[list[Path] | None, typer.Option(help="a generator's speeds (JSON); repeated")] = None,
     filled: Annotated[
         list[Path] | None, typer.Option(help="cells that a model filled holes with (parquet); repeated")
+    ] = None,
+    imputed: Annotated[
+        list[Path] | None, typer.Option(help="tested genes as a model imputed them (parquet); repeated")
+    ] = None,
+    gene_folds: Annotated[Path | None, typer.Option(help="how genes are divided for that (parquet)")] = None,
+    reference: Annotated[Path | None, typer.Option(help="the single cells they were imputed from (h5ad)")] = None,
+    added: Annotated[
+        list[Path] | None, typer.Option(help="genes no slide measures, imputed at a slide's cells (parquet); repeated")
     ] = None,
     benchmarks: Annotated[Path | None, typer.Option(help="the folder of the rules' benchmark files")] = None,
     params: Annotated[str, typer.Option(help="the report section, as JSON")] = "{}",
@@ -100,6 +113,8 @@ def run(
         predictions=predictions or [],
         generated=GenerationFiles(pictures or (), edits or (), sweeps or ()),
         filled=filled or (),
+        imputed=ImputationFiles(imputed or (), gene_folds, reference, _controls),
+        added=added or (),
     )
     with atomic_path(tables) as tables_part, atomic_path(figures) as figures_part:
         tables_part.mkdir()
@@ -109,9 +124,11 @@ def run(
     write_text(page, text)
     logger.info("%s: %.1f MB", page, size / 1e6)
     inputs = {"manifest": manifest, "splits_summary": splits_summary}
-    inputs |= {"metacells_quality": metacells_quality} if metacells_quality else {}
+    single = {"metacells_quality": metacells_quality, "gene_folds": gene_folds, "reference": reference}
+    inputs |= {name: path for name, path in single.items() if path}
     repeated = {"scores": scores, "tests": tests, "courses": courses, "embeddings": embeddings}
     repeated |= {"pictures": pictures, "edits": edits, "sweeps": sweeps, "filled": filled}
+    repeated |= {"imputed": imputed, "added": added}
     for name, paths in repeated.items():
         inputs |= {f"{name}[{number}]": path for number, path in enumerate(paths or [])}
     chosen = settings.model_dump(mode="json")
@@ -123,6 +140,19 @@ def run(
         code=code_digest("report"),
         seed=seed,
     )
+
+
+def _controls(view: TrainView, settings: Mapping[str, Any], fold: int) -> Mapping[str, NDArray[np.float32]]:
+    """Return what the controls of imputation say of a fold's tested genes, as they were judged."""
+    from threadpoolctl import threadpool_limits
+
+    from mistline.tasks.imputation import Params
+    from mistline.tasks.imputation_controls import controls
+
+    own = {name: settings[name] for name in Params.model_fields if name in settings}
+    params = load_section(Params, json.dumps(own), "imputation")
+    with threadpool_limits(limits=1, user_api="blas"):  # as the task does: the picture must not depend on threads
+        return controls(view, params, fold)
 
 
 def _read_entries(text: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from mistline.core.files import write_parquet
 from mistline.core.hdf5 import write_h5ad
 from mistline.report import page, unseen
 from mistline.report.pictures import Album
+from mistline.report.results import Results
 from mistline.report.sources import SlideSource
 from mistline.report.unseen import view_unseen
 from mistline.report.unseen_cells import FilledSlide, training_depth
@@ -172,5 +173,5 @@ def test_what_does_not_fit_together_is_refused(slides, models, tmp_path):
 def test_without_filled_cells_there_is_no_section(slides, tmp_path):
     assert view_unseen([], slides, VERSION, Album(tmp_path, 0, 0)) == ()
     for files, is_left_out in (((), True), ((tmp_path,), False)):
-        gathered = SimpleNamespace(quality={}, generated=True, filled=files)
+        gathered = SimpleNamespace(quality={}, generated=True, filled=files, results=Results())
         assert ("unseen" in page._omitted(gathered)) == is_left_out

@@ -1,6 +1,7 @@
 // The cell that is looked at: its crop and its values.
-const shownValue = (column, code) => {
+const shownValue = (column, code, spread) => {
   if (code === 0) return "no value";
+  if (column.imputed) return `mean ${value(column, code).toFixed(2)}, ${spread ? `sd ${value(column.sd, spread).toFixed(2)}` : "no sd"}`;
   if (column.names) return column.names[code - 1];
   const number = value(column, code);
   return column.step === 1 ? number.toLocaleString("en") : Number(number.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
@@ -34,7 +35,7 @@ const describe = async (i, announce) => {
   const slide = state.slide, turn = ++cell.turn;
   cell.shown = i;
   ask();
-  const [[ids, ...columns], found] = await Promise.all([slide.all(), crop(slide, i)]);
+  const [[ids, ...columns], spreads, found] = await Promise.all([slide.all(), slide.spreads(), crop(slide, i)]);
   if (turn !== cell.turn) return;
   part("none").hidden = true;
   part("card").hidden = false;
@@ -51,7 +52,7 @@ const describe = async (i, announce) => {
   const rows = [["x, y (µm)", `${slide.x[i].toFixed(1)}, ${slide.y[i].toFixed(1)}`]];
   slide.entry.columns.forEach((column, number) => {
     const code = columns[number][i];
-    if (code || column.group !== "Predictions") rows.push([column.title, shownValue(column, code)]); // most predict few cells
+    if (code || column.group !== "Predictions") rows.push([column.title, shownValue(column, code, spreads[number]?.[i])]); // most predict few cells
   });
   part("values").replaceChildren(...rows.flatMap(([name, said]) => {
     const [term, definition] = [document.createElement("dt"), document.createElement("dd")];
@@ -60,7 +61,7 @@ const describe = async (i, announce) => {
     return [term, definition];
   }));
   const now = slide.entry.columns[state.column];
-  if (announce) part("status").textContent = `cell ${ids[i]}, ${now.title}: ${shownValue(now, state.codes[i])}`;
+  if (announce) part("status").textContent = `cell ${ids[i]}, ${now.title}: ${shownValue(now, state.codes[i], spreads[state.column]?.[i])}`;
 };
 const forget = () => {
   cell.turn++;

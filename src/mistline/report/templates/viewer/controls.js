@@ -31,6 +31,8 @@ const legend = () => {
     items.push(line);
   };
   part("bar").hidden = Boolean(column.names);
+  part("imputed").hidden = !column.imputed;
+  part("imputed").textContent = `Imputed by ${column.imputed}: no slide measured this gene. Colour is the mean, log-normalised.`;
   if (column.names) {
     const there = column.names.map((_, number) => number + 1).filter((code) => counts.has(code));
     const most = new Set([...there].sort((a, b) => counts.get(b) - counts.get(a)).slice(0, LISTED));
@@ -80,7 +82,7 @@ const open = async (number) => {
   draw();
   host.dataset.state = "ready";
   performance.mark("viewer-ready");
-  await slide.all();
+  await Promise.all([slide.all(), slide.spreads()]);
   if (slide === state.slide) host.dataset.state = "complete";
 };
 const find = async () => {

@@ -50,6 +50,11 @@ class Slide {
     const { block, bytes: size } = this.entry.columns[number];
     return this.once(`column ${number}`, () => codes(block, size));
   }
+  sd(number) {
+    const { sd } = this.entry.columns[number];
+    return this.once(`sd ${number}`, async () => sd ? codes(sd.block, sd.bytes) : null);
+  }
+  spreads() { return Promise.all(this.entry.columns.map((_, number) => this.sd(number))); }
   squares() { return this.once("squares", () => codes(this.entry.squares.block, this.entry.squares.bytes)); }
   all() { return Promise.all([this.ids(), ...this.entry.columns.map((_, number) => this.column(number))]); }
   async place() {
