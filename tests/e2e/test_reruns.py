@@ -17,6 +17,7 @@ from tests.e2e.conftest import options
 DOWNSTREAM_OF_SHARDS = {"cut_he", "seal_dataset", "train", "embed", "export_viewer", "evaluate", "report"}
 DOWNSTREAM_OF_SHARDS |= {"assign_folds", "predict", "compare"}
 DOWNSTREAM_OF_SHARDS |= {"encode_cells", "train_generator", "generate", "edit", "generate_cells", "perturb"}
+DOWNSTREAM_OF_SHARDS |= {"impute_folds", "impute_slide"}
 
 
 def planned(output: str) -> set[str]:

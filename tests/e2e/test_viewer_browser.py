@@ -20,9 +20,11 @@ from PIL import Image
 
 from mistline.mist.pyramid import Level
 from mistline.stages.report import run
+from mistline.store.embeddings import Origin
+from mistline.store.imputed import ImputedGenes, write_imputed
 from mistline.store.reader import ShardReader
 from tests.conftest import REPOSITORY
-from tests.unit.report.tree import HOSTILE, write_tree
+from tests.unit.report.tree import HOSTILE, Tree, write_tree
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -39,9 +41,29 @@ Page = Any
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("viewer") / "ein Bericht"
-    options = write_tree(folder / "results").options(folder / "report")
-    run(**options | {"params": f'{{"viewer_crops": {N_STORED}, "viewer_genes": 3}}'})
+    tree = write_tree(folder / "results")
+    settings = {"params": f'{{"viewer_crops": {N_STORED}, "viewer_genes": 3}}', "added": [impute(tree)]}
+    run(**tree.options(folder / "report") | settings)
     return folder
+
+
+def impute(tree: Tree) -> Path:
+    """Write a gene that no slide measures, at the cells of slide s2."""
+    ids = pd.read_parquet(tree.root / "slides/s2/cells.parquet")["cell_id"].to_numpy(dtype=str)
+    mean = np.linspace(0, 2.54, len(ids), dtype=np.float32)[:, None]
+    own = ImputedGenes(
+        slide=np.full(len(ids), "s2"),
+        cell_id=ids,
+        genes=("x0",),
+        symbols=("X0",),
+        fold=np.array([-1]),
+        mean=mean,
+        sd=mean / 2,
+        origin=Origin("net", 0, "weights", tree.version),
+        about={},
+    )
+    write_imputed(tree.root / "added.parquet", own)
+    return tree.root / "added.parquet"
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +219,27 @@ def test_colour_by_changes_the_map(page):
         page.wait_for_timeout(50)
         shown.append(pixels(page).tobytes())
     assert len(set(shown)) == len(names)
+
+
+def test_an_imputed_gene_is_called_so_wherever_it_is_shown(page, root):
+    title, note = "X0 (imputed by net)", part(page, "imputed")
+    assert title not in part(page, "colour").locator("option").all_inner_texts()  # nothing was added to this slide
+    part(page, "slide").select_option("1")
+    page.wait_for_function("document.querySelector('#tissue [data-part=colour]').textContent.includes('X0')")
+    ready(page)
+    assert part(page, "colour").locator("optgroup").last.get_attribute("label") == "Imputed by net, not measured"
+    assert note.is_hidden()
+    part(page, "colour").select_option(label=title)
+    page.wait_for_function("!document.querySelector('#tissue [data-part=imputed]').hidden")
+    assert note.inner_text().startswith("Imputed by net: no slide measured this gene.")
+    slide = root / "results/slides/s2"
+    ids = pd.read_parquet(slide / "cells.parquet")["cell_id"]
+    n = alone(slide)[-1]
+    hover(page, ids[n])
+    names, values = (part(page, "values").locator(tag).all_inner_texts() for tag in ("dt", "dd"))
+    mean = 2.54 * n / (len(ids) - 1)
+    said = dict(zip(names, values, strict=True))[title].replace("mean ", "").split(", sd ")
+    assert [float(number) for number in said] == [pytest.approx(mean, abs=0.011), pytest.approx(mean / 2, abs=0.011)]
 
 
 def test_an_entry_of_the_legend_hides_its_cells(page):

@@ -55,6 +55,7 @@ def bundles(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config["models"] = {"image": {"model": "image"}, "fusion": {"model": "fusion", "params": fusion}}
     domains = {"protocols": ["random_spot"], "models": ["fusion"], "params": {"label": "domain"}}
     config["tasks"] = {"domains": domains}
+    config["imputation"] = {}
     path.write_text(yaml.safe_dump(config))
     return folder
 

@@ -40,7 +40,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
     folder = tmp_path_factory.mktemp("truth") / "cohort"
     slides = plan_cohort(N_SLIDES, N_CELLS, 0, ["1.3"], n_planes=1, transcripts=False)
     write_cohort(folder, slides, threads=1)
-    common = {"splits": {"val_share": 0.1, "test_share": 0.28}, "models": MODELS}
+    common = {"splits": {"val_share": 0.1, "test_share": 0.28}, "models": MODELS, "imputation": {}}
     task = {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}}
     configure(folder, **common, tasks={"generation": task})
     run_here(folder, snakemake, "results/dataset/manifest.json")

@@ -39,7 +39,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
     slides = plan_cohort(N_SLIDES, N_CELLS, 0, ["1.3"], n_planes=1, transcripts=False)
     write_cohort(folder, slides, threads=1)
     models = {name: {"model": "spatia", "params": {"size": "tiny", **params}} for name, params in PRESETS.items()}
-    configure(folder, splits={"val_share": 0.1, "test_share": 0.45}, models=models, tasks={})
+    configure(folder, splits={"val_share": 0.1, "test_share": 0.45}, models=models, tasks={}, imputation={})
     wanted = [f"results/embeddings/image_only/seed-0/{slide.name}.h5ad" for slide in slides]
     run_here(folder, snakemake, *wanted, "results/models/full/seed-0/config.json")
     return folder

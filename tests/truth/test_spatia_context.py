@@ -48,7 +48,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory, snakemake: Snakemake) -> Pa
         for task, (protocol, params, _) in TASKS.items()
     }
     split = {"val_share": 0.125, "test_share": 0.625}
-    configure(folder, splits=split, models={"pca": {"model": "pca"}, **models}, tasks=tasks)
+    configure(folder, splits=split, models={"pca": {"model": "pca"}, **models}, tasks=tasks, imputation={})
     run_here(folder, snakemake, "embeddings", "evaluation")
     return folder
 

@@ -82,7 +82,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head, first, *others = (folder / "slides.tsv").read_text().splitlines()
     lines = [f"{head}\the_image\the_alignment", f"{first}\the.ome.tif\the.csv", *(f"{line}\t\t" for line in others)]
     (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
-    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"models": {}, "tasks": {}}
+    config = yaml.safe_load((folder / "config.yaml").read_text()) | {"models": {}, "tasks": {}, "imputation": {}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
 

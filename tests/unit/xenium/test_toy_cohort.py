@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import anndata
 import pytest
 import yaml
 
@@ -28,6 +29,8 @@ def test_the_config_is_valid_and_its_files_are_there(cohort: Path, monkeypatch: 
     assert [slide.slide for slide in config.slides] == ["toy1", "toy2", "toy3"]
     assert [slide.donor for slide in config.slides] == ["donor1", "donor2", "donor3"]
     assert config.seed == 4
+    assert (cohort / str(config.imputation.reference)).is_file()
+    assert set(config.imputation.models) <= set(config.models)
     for slide in config.slides:
         assert (cohort / slide.bundle / "experiment.xenium").is_file()
         with (cohort / str(slide.labels)).open() as stream:
@@ -42,6 +45,17 @@ def test_one_panel_has_genes_no_other_has(cohort: Path) -> None:
         "toy3": 0,
     }
     assert [slide["layout"] for slide in truth.values()] == ["1.0", "3.0", "1.0"]
+
+
+def test_the_truth_names_the_genes_that_only_the_reference_measures(cohort: Path) -> None:
+    truth = json.loads((cohort / "truth.json").read_text())["common"]["reference"]
+    told = {gene for names in truth["unmeasured_markers"].values() for gene in names}
+    told |= set(truth["unmeasured_domain_genes"].values())
+    symbols = anndata.read_h5ad(cohort / "reference.h5ad").var["symbol"]
+    with (cohort / "bundles/toy2/gene_panel.json").open() as stream:
+        panel = {target["type"]["data"]["name"] for target in json.load(stream)["payload"]["targets"]}
+    assert len(told) == 20
+    assert told == {gene for gene in symbols if gene not in panel}
 
 
 def test_nothing_temporary_is_left(cohort: Path) -> None:
@@ -71,6 +85,7 @@ def test_an_interrupted_run_is_begun_again(tmp_path: Path, monkeypatch: pytest.M
         "config.yaml",
         "he",
         "labels",
+        "reference.h5ad",
         "slides.tsv",
         "truth.json",
     ]

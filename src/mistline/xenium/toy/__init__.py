@@ -18,6 +18,8 @@ What is true (also in the cohort's `truth.json`):
 - Counts of `transcripts.parquet` (in cells, qv >= 20) add up to the matrix, and those to `cells.parquet`.
 - A cohort's second slide has an H&E beside its bundle (`write_he`): the same cells in pink and purple, turned by 93
   degrees, in pixels of 0.2738 um, with the csv of its matrix; its truth names the matrix.
+- Beside a cohort's slides lie single cells of the tissue (`reference.h5ad`), of two other donors, without places. They
+  measure 20 genes more: two markers of each type and one gene of each domain (`TUMOU7`, ..., `DOMCORE4`, ...).
 - The maximum over the z-stack is `morphology_mip` where a layout has it.
 
 Blocks of about 370 cells are made each from a seed of its own and forgotten again: memory does not grow with the slide.

@@ -1,4 +1,4 @@
-"""A folder ready to run on: several bundles, their labels, the slide sheet, a config and the truth."""
+"""A folder ready to run on: several bundles, their labels, the slide sheet, single cells, a config and the truth."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ from mistline.xenium.toy.bundle import write_bundle
 from mistline.xenium.toy.describe import common_truth
 from mistline.xenium.toy.histology import write_he
 from mistline.xenium.toy.panel import TARGETS
+from mistline.xenium.toy.reference import write_reference
 from mistline.xenium.toy.settings import ToySlide
 
 _LOG = logging.getLogger("mistline.xenium")
 _UNFINISHED = ".toy-unfinished"  # lies in the folder until everything is there
-_ITEMS = ("bundles", "labels", "he", "slides.tsv", "truth.json", "config.yaml")
+_REFERENCE = "reference.h5ad"
+_ITEMS = ("bundles", "labels", "he", _REFERENCE, "slides.tsv", "truth.json", "config.yaml")
 _COLUMNS = (
     "slide",
     "bundle",
@@ -90,6 +92,7 @@ def write_cohort(out: Path, slides: Sequence[ToySlide], *, threads: int = 2) -> 
         truth["slides"][slide.name] = write_bundle(bundle, slide, labels=labels, threads=threads)
         if slide is _with_he(slides):
             truth["slides"][slide.name]["he"] = write_he(*(out / path for path in _he_paths(slide)), slide)
+    write_reference(out / _REFERENCE, slides[0])
     write_text(out / "slides.tsv", _sheet(slides))
     write_json(out / "truth.json", truth)
     write_text(out / "config.yaml", _config(slides[0].seed))
@@ -140,6 +143,7 @@ _MODELS = {
     "fusion": {"model": "fusion", "params": {"preset": "cross_attention", "width": 32, "epochs": 18, "min_epochs": 5}},
     "spatia": {"model": "spatia", "params": {"size": "tiny", "epochs": 4}},
     "gest": {"model": "gest", "params": {"size": "tiny", "window_um": 64, "steps": 150, "embed_corners": 1}},
+    "spadit": {"model": "spadit", "params": {"size": "tiny", "steps": 20, "sampling_steps": 10, "samples": 4}},
     "niche": {"model": "niche", "params": {"start": "gest", "epochs": 1}},
     "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 120}},
     "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 140}},
@@ -162,7 +166,11 @@ _TASKS = {
         "models": ["spatia", "fusion", "niche"],
         "params": {"label": "cell_type"},
     },
-    "clustering": {"protocols": ["fixed_resolution"], "models": ["pca", "image", "spatia"], "params": {"label": "cell_type"}},
+    "clustering": {
+        "protocols": ["fixed_resolution"],
+        "models": ["pca", "image", "spatia"],
+        "params": {"label": "cell_type"},
+    },
     "composition": {"protocols": ["dataset_split"], "models": ["spatia"], "params": {"label": "cell_type"}},
     "crossmodal": {"protocols": ["image_to_genes_ridge"]},
     "domains": {
@@ -172,6 +180,11 @@ _TASKS = {
     },
     "expression": {"protocols": ["dataset_split"], "models": ["image"], "params": {"n_genes": 10, "max_cells": 600}},
     "generation": {"protocols": ["gene2img"], "params": {"size_px": 24, "n_cells": 100, "n_train": 200}},
+    "imputation": {  # of one slide: each fold of each slide is a fit of its own
+        "protocols": ["gene_folds"],
+        "models": ["spadit"],
+        "params": {"n_folds": 2, "slides": ["toy1"], "max_cells": 300},
+    },
     "perturbation": {
         "protocols": ["rings"],
         "params": {
@@ -194,6 +207,7 @@ _GENERATION = {
     "sampling": {"steps": 12},
     "edits": [{"genes": ["NUCSIZE"], "n_cells": 2}, {"genes": ["NUCBRI"], "n_cells": 2}],
 }
+_IMPUTATION = {"reference": _REFERENCE, "n_genes": 12, "models": ["spadit"], "slides": ["toy1"]}
 
 
 class _Plain(yaml.SafeDumper):
@@ -211,6 +225,7 @@ def _config(seed: int) -> str:
         "models": _MODELS,
         "tasks": _TASKS,
         "generation": _GENERATION,
+        "imputation": _IMPUTATION,
     }
     head = "# Toy slides with known truth (truth.json). Paths are relative to this folder: snakemake --directory here\n"
     return head + yaml.dump(settings, Dumper=_Plain, sort_keys=False)

@@ -26,6 +26,7 @@ from mistline.xenium.toy.panel import (
     domain_gene,
     marker,
 )
+from mistline.xenium.toy.reference import reference_truth
 from mistline.xenium.toy.settings import ToySlide
 
 _PANEL_NAME = "Toy panel"
@@ -88,6 +89,7 @@ def common_truth() -> dict[str, Any]:
             MORPHOLOGY[1]: "eccentricity = 0.95 * sqrt(n / (n + 8))",
             MORPHOLOGY[2]: "brightness = 0.4 + 1.5 * n / (n + 8)",
         },
+        "reference": reference_truth(),
     }
 
 
