@@ -27,10 +27,10 @@ toy: setup
 	$(BIN)/snakemake --workflow-profile profiles/toy all
 	@echo "open toy/results/report/index.html"
 
-# Two or three parts at a time, each printed whole when it ends; the longest begin first. Jobs on a cluster wait a lot.
+# Two or four parts at a time, each printed whole when it ends; the longest begin first. Jobs on a cluster wait a lot.
 test: setup
 	$(MAKE) --jobs=2 --output-sync=target lint unit
-	$(MAKE) --jobs=3 --output-sync=target e2e truth slurm faults workflow
+	$(MAKE) --jobs=4 --output-sync=target e2e truth slurm faults workflow
 
 lint: setup
 	$(BIN)/ruff check src tests

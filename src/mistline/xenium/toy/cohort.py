@@ -146,7 +146,7 @@ _MODELS = {
     "spadit": {"model": "spadit", "params": {"size": "tiny", "steps": 20, "sampling_steps": 10, "samples": 4}},
     "niche": {"model": "niche", "params": {"start": "gest", "epochs": 1}},
     "vae": {"model": "vae", "params": {"size": "tiny", "image_size": 24, "steps": 120}},
-    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 140}},
+    "diffusion": {"model": "diffusion", "params": {**_GENERATOR, "steps": 110}},
     "flow": {
         "model": "flow",
         "params": {
