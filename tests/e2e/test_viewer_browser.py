@@ -5,8 +5,6 @@ Screenshots stay in tests/artefacts, which git ignores.
 
 from __future__ import annotations
 
-import base64
-import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from mistline.mist.pyramid import Level
 from mistline.stages.report import run
@@ -24,6 +21,7 @@ from mistline.store.embeddings import Origin
 from mistline.store.imputed import ImputedGenes, write_imputed
 from mistline.store.reader import ShardReader
 from tests.conftest import REPOSITORY
+from tests.e2e.viewer_page import Page, hover, look, opened, part, pixels, ready, view
 from tests.unit.report.tree import HOSTILE, Tree, write_tree
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -35,7 +33,6 @@ pytestmark = pytest.mark.skipif(
 ARTEFACTS = REPOSITORY / "tests" / "artefacts"
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--disable-sync"]
 N_STORED = 20  # crops in the page, of 40 cells
-Page = Any
 
 
 @pytest.fixture(scope="module")
@@ -84,62 +81,6 @@ def page(browser: Any, root: Path, complaints: list[str]) -> Iterator[Page]:
     with opened(browser, root / "report" / "index.html", complaints) as found:
         yield found
     assert complaints == []
-
-
-class opened:  # noqa: N801  (reads as a sentence)
-    """The page, ready; what its console says goes to `complaints`."""
-
-    def __init__(self, browser: Any, path: Path, complaints: list[str], **options: Any) -> None:
-        self._context = browser.new_context(viewport={"width": 1400, "height": 1000}, **options)
-        self._path, self._complaints = path, complaints
-
-    def __enter__(self) -> Page:
-        page = self._context.new_page()
-        page.on("console", lambda message: self._complaints.append(message.text))
-        page.on("pageerror", lambda error: self._complaints.append(str(error)))
-        page.on("request", lambda request: self._complaints.append(request.url) if asks_network(request.url) else None)
-        page.goto(self._path.as_uri())
-        ready(page)
-        page.evaluate("document.getElementById('tissue').scrollIntoView({ behavior: 'instant' })")
-        return page
-
-    def __exit__(self, *problem: object) -> None:
-        self._context.close()
-
-
-def asks_network(address: str) -> bool:
-    return not address.startswith(("file:", "data:"))
-
-
-def ready(page: Page) -> None:
-    page.wait_for_selector("#tissue[data-state=complete]", timeout=60_000)
-
-
-def part(page: Page, name: str) -> Any:
-    return page.locator(f"#tissue [data-part='{name}']")
-
-
-def view(page: Page) -> dict[str, float]:
-    return page.evaluate("document.getElementById('tissue').viewer.view()")
-
-
-def look(page: Page, x: float, y: float, scale: float) -> None:
-    page.evaluate("([x, y, k]) => document.getElementById('tissue').viewer.look(x, y, k)", [x, y, scale])
-
-
-def pixels(page: Page, name: str = "canvas") -> NDArray[np.uint8]:
-    """Return what a canvas shows [rows, columns, RGBA]."""
-    part(page, name).evaluate("() => new Promise(requestAnimationFrame)")
-    address = part(page, name).evaluate("canvas => canvas.toDataURL('image/png')")
-    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
-    return np.asarray(picture.convert("RGBA"))
-
-
-def hover(page: Page, cell_id: str) -> None:
-    """Point at a cell and wait until the page has read it."""
-    x, y = page.evaluate("id => document.getElementById('tissue').viewer.where(id)", cell_id)
-    part(page, "canvas").hover(position={"x": x, "y": y})
-    page.wait_for_selector(f"[data-part='crop'][data-cell='{cell_id}']", timeout=10_000)
 
 
 def stored(slide: Path, n: int) -> NDArray[np.uint8]:

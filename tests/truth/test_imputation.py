@@ -162,7 +162,7 @@ def test_tested_genes_may_be_anything_and_nothing_changes(cohort, tmp_path, mode
 
 
 def test_the_truth_pasted_into_a_prediction_is_refused(cohort, tmp_path):
-    """Measured values, of which some other than zero are set to zero: what a released evaluation wrote as predicted."""
+    """Measured values, of which some other than zero are set to zero."""
     folder, jobs = cohort
     own = read_imputed(folder / IMPUTED)
     mean, pair = own.mean.copy(), open_toy(folder, None)
