@@ -67,7 +67,7 @@ def test_every_picture_is_on_the_page_and_a_file(made):
 def test_nothing_generated_leaves_the_section_out(tree, slides):
     assert view_generation(GenerationFiles(), slides, tree.version, Album(tree.root, 0, 0)) is None
     for generated, is_left_out in ((GenerationFiles(), True), (GenerationFiles(sweeps=[tree.root]), False)):
-        gathered = SimpleNamespace(quality={}, generated=generated, filled=())
+        gathered = SimpleNamespace(quality={}, generated=generated, filled=(), results=SimpleNamespace(comparisons=[]))
         assert ("generation" in page._omitted(gathered)) == is_left_out
 
 
