@@ -19,6 +19,7 @@ from mistline.models.spadit.items import Genes, Items
 from mistline.models.spadit.network import Denoiser, Sizes, Told
 from mistline.models.spadit.params import Params
 from mistline.models.spadit.space import Floats
+from mistline.models.stopping import stopped
 from mistline.scrna.view import Imputed, TrainView
 
 _VAL_LEVELS = 8  # at which every validation gene is looked at
@@ -70,27 +71,16 @@ class Model:
         del view  # it was read when the model was created
         params, net = self.params, self.net.to(context.device).train()
         draw = torch.Generator().manual_seed(derive(context.seed, "spadit", "training"))
-        optimiser = torch.optim.AdamW(net.parameters(), params.learning_rate, weight_decay=params.weight_decay)
-        best, state, losses, waited = self._validated(context.device), _copied(net), [], 0
-        yield {"step": 0, "val_loss": best}
-        for step in range(1, params.steps + 1):
-            loss = self._loss(*self._drawn(draw, context.device))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            losses.append(loss.detach())
-            if step % params.validate_every and step < params.steps:
-                continue
-            found = self._validated(context.device)
-            yield {"step": step, "loss": float(torch.stack(losses).mean()), "val_loss": found}
-            losses, waited = [], waited + 1
-            if found < best:
-                best, state, waited = found, _copied(net), 0
-            if waited >= params.patience:
-                break
-        net.load_state_dict(state)
-        self.told["Training"] = f"validation loss {best:.4g}"
+        lowest = float("inf")
+        for row in stopped(
+            net,
+            params,
+            lambda: self._loss(*self._drawn(draw, context.device)),
+            lambda: self._validated(context.device),
+        ):
+            lowest = min(lowest, row["val_loss"])
+            yield row
+        self.told["Training"] = f"validation loss {lowest:.4g}"
 
     def impute(self, view: TrainView, context: Context) -> Imputed:
         """Return the wanted genes of all cells: what samples say in the mean, and their spread.
@@ -199,7 +189,3 @@ class Model:
                 apart = space.at_cells(rows, values, drawn[own] - mean[own, None])
                 spread[:, own] = np.sqrt(np.square(apart).sum(axis=-1) / (self.params.samples - 1))
             yield rows, level + scale * found, scale * spread
-
-
-def _copied(net: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}

@@ -22,6 +22,7 @@ from mistline.models.spadit.reference import Levels, standardised
 from mistline.models.stdiff.inpainting import Noise, inpaint
 from mistline.models.stdiff.network import Denoiser
 from mistline.models.stdiff.params import Params
+from mistline.models.stopping import stopped
 from mistline.scrna.view import Imputed, TrainView
 
 LEAST_GENES, LEAST_CELLS = 4, 20
@@ -73,28 +74,16 @@ class Model:
         n_val = max(1, round(params.val_share * len(order)))
         val, train = self._cells[order[:n_val][:_VAL_CELLS]], self._cells[order[n_val:]]
         draw = torch.Generator().manual_seed(derive(context.seed, "stdiff", "training"))
-        optimiser = torch.optim.AdamW(net.parameters(), params.learning_rate, weight_decay=params.weight_decay)
-        best, state, losses, waited = self._validated(val, context.device), _copied(net), [], 0
-        yield {"step": 0, "val_loss": best}
-        for step in range(1, params.steps + 1):
+
+        def loss() -> Tensor:
             rows = torch.randint(len(train), (params.train_batch,), generator=draw)
-            loss = self._loss(train[rows], draw, context.device)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-            optimiser.step()
-            losses.append(loss.detach())
-            if step % params.validate_every and step < params.steps:
-                continue
-            found = self._validated(val, context.device)
-            yield {"step": step, "loss": float(torch.stack(losses).mean()), "val_loss": found}
-            losses, waited = [], waited + 1
-            if found < best:
-                best, state, waited = found, _copied(net), 0
-            if waited >= params.patience:
-                break
-        net.load_state_dict(state)
-        self.told["Training"] = f"validation loss {best:.4g}"
+            return self._loss(train[rows], draw, context.device)
+
+        lowest = float("inf")
+        for row in stopped(net, params, loss, lambda: self._validated(val, context.device)):
+            lowest = min(lowest, row["val_loss"])
+            yield row
+        self.told["Training"] = f"validation loss {lowest:.4g}"
 
     def impute(self, view: TrainView, context: Context) -> Imputed:
         """Return the wanted genes of all cells: the mean of samples, and their spread scaled on validation genes."""
@@ -147,7 +136,3 @@ class Model:
     def _validated(self, cells: Tensor, device: str) -> float:
         """Return the loss of cells, at the same levels and noise every time."""
         return float(self._loss(cells, torch.Generator().manual_seed(0), device))
-
-
-def _copied(net: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from mistline.report.plots.theme import MODEL_COLOURS, Corner, Palette, panels, scale_bar
+from mistline.report.plots.theme import MODEL_COLOURS, Corner, Palette, legend_beside, panels, scale_bar, shortened
 
 _PANEL_INCH, _TITLE_INCH, _GAP_INCH, _BAR_INCH = 2.3, 0.27, 0.08, 0.85
 _MOST_COLUMNS = 4
@@ -56,7 +56,7 @@ def maps(palette: Palette, drawn: Maps) -> Figure:
         left, bottom = _GAP_INCH + column * (_PANEL_INCH + _GAP_INCH), height - (row + 1) * step
         axes = figure.add_axes((left / width, bottom / height, _PANEL_INCH / width, tall / height))
         dots = _map(axes, palette, drawn, values)
-        axes.set_title(_cut(title), fontsize=9)
+        axes.set_title(shortened(title, _LONGEST_NAME), fontsize=9)
         if number == 0:
             (x0, x1), (y1, _) = axes.get_xlim(), axes.get_ylim()
             scale_bar(axes, Corner(x0, y1, x1 - x0), 1.0, colour=palette.ink, share=0.3)
@@ -118,19 +118,11 @@ def depths(palette: Palette, drawn: Sequence[Depths], colours: Mapping[str, str]
         dashes = _DASHES[order.index(line.name) // len(MODEL_COLOURS) % len(_DASHES)]
         axes.errorbar(
             aside, line.ratio, ends, color=colours[line.name], lw=1.6, ls=dashes, marker="o", ms=4, elinewidth=0.9,
-            zorder=3, label=_cut(line.name),
+            zorder=3, label=shortened(line.name, _LONGEST_NAME),
         )  # fmt: skip
     axes.set(xlabel="round in which cells were filled", ylabel="RMSE, as a share of the control's")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.margins(x=0.08)
     axes.grid(axis="y")
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width + _LEGEND_INCH, height)
-    box, share = axes.get_position(), width / (width + _LEGEND_INCH)
-    axes.set_position((box.x0 * share, box.y0, box.width * share, box.height))
-    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(share, 0.92), handlelength=2.6)
+    legend_beside(figure, axes, _LEGEND_INCH)
     return figure
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

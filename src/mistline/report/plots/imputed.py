@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from mistline.report.plots.theme import MODEL_COLOURS, Corner, Palette, panels, scale_bar
+from mistline.report.plots.theme import MODEL_COLOURS, Corner, Palette, legend_beside, panels, scale_bar, shortened
 
 _PANEL_INCH, _GAP_INCH, _BAR_INCH = 2.2, 0.08, 0.95
 _HEAD_INCH, _GENE_INCH, _FOOT_INCH = 0.3, 0.26, 0.24
@@ -64,7 +64,7 @@ def maps(palette: Palette, xy_um: NDArray[np.float64], genes: Sequence[Gene]) ->
             figure.text(middle, (bottom - 0.7 * _FOOT_INCH) / height, note, ha="center", fontsize=8.5)
             if row == 0:
                 place = (height - 0.65 * _HEAD_INCH) / height
-                figure.text(middle, place, _cut(title), ha="center", weight="bold", fontsize=9)
+                figure.text(middle, place, shortened(title, _LONGEST_NAME), ha="center", weight="bold", fontsize=9)
             if row == column == 0:
                 (x0, x1), (y1, _) = axes.get_xlim(), axes.get_ylim()
                 scale_bar(axes, Corner(x0, y1, x1 - x0), 1.0, colour=palette.ink, share=0.3)
@@ -112,19 +112,11 @@ def calibration(palette: Palette, drawn: Sequence[Calibration], colours: Mapping
         dashes = _DASHES[order.index(line.name) // len(MODEL_COLOURS) % len(_DASHES)]
         axes.plot(
             line.nominal, line.covered, color=colours[line.name], lw=1.6, ls=dashes, marker="o", ms=4, zorder=3,
-            label=_cut(line.name),
+            label=shortened(line.name, _LONGEST_NAME),
         )  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="share that the interval claims", ylabel="share that it held")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
     axes.grid()
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width + _LEGEND_INCH, height)
-    box, share = axes.get_position(), width / (width + _LEGEND_INCH)
-    axes.set_position((box.x0 * share, box.y0, box.width * share, box.height))
-    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(share, 0.92), handlelength=2.6)
+    legend_beside(figure, axes, _LEGEND_INCH)
     return figure
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"

@@ -199,6 +199,20 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     return {name: MODEL_COLOURS[place % len(MODEL_COLOURS)] for place, name in enumerate(sorted(set(names)))}
 
 
+def legend_beside(figure: Figure, axes: Axes, inch: float) -> None:
+    """Widen a figure by so many inches on the right, and put the legend there."""
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width + inch, height)
+    box, share = axes.get_position(), width / (width + inch)
+    axes.set_position((box.x0 * share, box.y0, box.width * share, box.height))
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(share, 0.92), handlelength=2.6)
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name of at most so many letters."""
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
+
+
 def scale_bar(axes: Axes, corner: Corner, um_per_unit: float, *, colour: str, share: float = 0.25) -> float:
     """Draw a bar of a round length in the lower left corner of a picture, and its length above it.
 
