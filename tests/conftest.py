@@ -21,11 +21,18 @@ Snakemake = Callable[..., subprocess.CompletedProcess[str]]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fix", action="store_true", help="renew generated files instead of comparing them")
+    parser.addoption("--nightly", action="store_true", help="many more cases: hours, not minutes")
 
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def nightly(request: pytest.FixtureRequest) -> bool:
+    """Whether to try everything, rather than what CI has time for."""
+    return request.config.getoption("--nightly")
 
 
 @pytest.fixture(scope="session")
