@@ -26,9 +26,11 @@ class Imputation(Section):
 
 
 class Division(Section):
-    """What of the task `imputation` decides which genes are tested, and when; see its own settings."""
+    """What of the task `imputation` decides which genes are tested, and when."""
 
     n_folds: int = Field(5, ge=2, description="parts of the shared genes; each is tested once")
-    val_share: float = Field(0.15, ge=0, lt=1, description="of a fold's training genes, those for stopping early")
+    val_share: float = Field(
+        0.15, ge=0, lt=1, description="of a fold's training genes, those on which a method may stop early"
+    )
     min_shared: int = Field(20, ge=4, description="fewest genes that a slide must share with the reference")
     seed: int = Field(0, ge=0, description="of the draw")

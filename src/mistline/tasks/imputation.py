@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from mistline.config.imputation import Division
 from mistline.tasks.base import Inputs, Scores, TaskParams
 
 # What needs scikit-learn, scipy or pandas is imported where it is used: a dry run reads Params from this module.
@@ -21,14 +22,9 @@ PROTOCOLS = {
 }
 
 
-class Params(TaskParams):
+class Params(TaskParams, Division):
     """How genes are divided, which cells are judged, and what the controls read."""
 
-    n_folds: int = Field(5, ge=2, description="parts of the shared genes; each is tested once")
-    val_share: float = Field(
-        0.15, ge=0, lt=1, description="of a fold's training genes, those on which a method may stop early"
-    )
-    min_shared: int = Field(20, ge=4, description="fewest genes that a slide must share with the reference")
     max_cells: int = Field(5000, ge=50, description="cells of a slide that are judged, drawn by hashes of their ids")
     slides: tuple[str, ...] = Field((), description="slides that are judged; empty means all")
     n_correlated: int = Field(10, ge=1, description="training genes whose weighted mean `correlated_genes` is")

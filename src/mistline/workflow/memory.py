@@ -60,7 +60,7 @@ NEEDS = {
     "peer_predict": Need(6000, 8000, 24),
     "peer_impute": Need(12_000, 500),  # some of its methods hold pairs of a slide's cells and single cells
     "evaluate": Need(4000, 500),
-    "report": Need(4000, 200),
+    "report": Need(6000, 200),  # the atlas that genes are imputed from is held
     "export_viewer": Need(4000, 2500, 24),  # polygons and the table of a slide are held, its images are not
 }
 
