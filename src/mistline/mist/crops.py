@@ -119,7 +119,8 @@ def cut(
             window = image.rows(top, int(end[number]))
             genes = counts.rows(rows.start, rows.stop)
             _require_same_counts(index.iloc[rows], genes, counts.path)
-            for records in each(_Pieces(window, top, corners[rows], genes), range(0, genes.shape[0], _PIECE_CELLS)):
+            pieces = _Pieces(window, top, corners[rows], genes, rows.start)
+            for records in each(pieces, range(0, genes.shape[0], _PIECE_CELLS)):
                 for record in records:
                     writer.put(record)
 
@@ -145,8 +146,9 @@ class _Pieces:
     """Makes the records of one piece of a group; called by several threads."""
 
     def __init__(
-        self, window: NDArray[np.uint8], top: int, corners: NDArray[np.int64], genes: sparse.csr_matrix
+        self, window: NDArray[np.uint8], top: int, corners: NDArray[np.int64], genes: sparse.csr_matrix, first_key: int
     ) -> None:
+        self._first_key = first_key
         self._window = window
         self._corners = corners - (top, 0, 0)
         self._index, self._count = narrow(genes)
@@ -155,11 +157,13 @@ class _Pieces:
     def __call__(self, start: int) -> list[bytes]:
         corners = self._corners[start : start + _PIECE_CELLS]
         bounds = self._bounds[start : start + len(corners) + 1].tolist()
-        window, index, count = self._window, self._index, self._count
+        window, index, count, key = self._window, self._index, self._count, self._first_key + start
         # Columns, not rows, become lists: a list a cell would set off collections of everything imported.
         return [
-            encode(square(window, row, column, side), index[low:high], count[low:high])
-            for row, column, side, low, high in zip(*corners.T.tolist(), bounds[:-1], bounds[1:], strict=True)
+            encode(square(window, row, column, side), index[low:high], count[low:high], key)
+            for row, column, side, low, high, key in zip(
+                *corners.T.tolist(), bounds[:-1], bounds[1:], range(key, key + len(corners)), strict=True
+            )
         ]
 
 

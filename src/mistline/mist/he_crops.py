@@ -63,10 +63,11 @@ def cut(image: RowWindow, squares: NDArray[np.int64], writer: ShardWriter, threa
         for number, group in enumerate(progress(groups, "cut H&E")):
             window = image.rows(int(first[number]), int(end[number]))
             places = (squares[group] - (int(first[number]), 0, 0)).tolist()
-            pieces = [places[start : start + _PIECE_RECORDS] for start in range(0, len(places), _PIECE_RECORDS)]
+            keyed = list(enumerate(places, group.start))
+            pieces = [keyed[start : start + _PIECE_RECORDS] for start in range(0, len(keyed), _PIECE_RECORDS)]
 
-            def make(piece: list[list[int]], window: NDArray[np.uint8] = window) -> list[bytes]:
-                return [encode(square(window, *place), _NO_GENES, _NO_GENES) for place in piece]
+            def make(piece: list[tuple[int, list[int]]], window: NDArray[np.uint8] = window) -> list[bytes]:
+                return [encode(square(window, *place), _NO_GENES, _NO_GENES, key) for key, place in piece]
 
             for records in pool.map(make, pieces):
                 for record in records:

@@ -107,9 +107,9 @@ def cut(picture: Picture, index: pd.DataFrame, size_px: int, writer: ShardWriter
             def make(number: int, windows: Sequence[NDArray[np.uint8]] = windows) -> NDArray[np.uint8]:
                 return resized(windows[number], size_px)
 
-            for number, image in enumerate(each(make, range(len(windows)))):
-                colours[first + number] = mean_colour(image)
-                writer.put(encode(image, _NO_GENES, _NO_GENES))
+            for key, image in enumerate(each(make, range(len(windows))), first):
+                colours[key] = mean_colour(image)
+                writer.put(encode(image, _NO_GENES, _NO_GENES, key))
     return colours
 
 

@@ -142,6 +142,6 @@ def _encoded(
         def make(number: int, window: NDArray[np.uint8] = window) -> bytes:
             bounds = slice(genes.indptr[number], genes.indptr[number + 1])
             pixels = square(window, 0, int(tiles[number, 1]) * size, size)
-            return encode(pixels, index[bounds], count[bounds])
+            return encode(pixels, index[bounds], count[bounds], group.start + number)
 
         yield from each(make, own.tolist())

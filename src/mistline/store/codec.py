@@ -6,7 +6,8 @@
     image    uint8 [C, H, W] as differences of neighbouring bytes, in one zstd frame
 
 All numbers are little-endian. The first crc32 covers header, genes and counts, the second the image: who reads genes
-alone does not touch the image, which is most of a record.
+alone does not touch the image, which is most of a record. The first begins with the record's key in its shards, so that
+a record which a damaged shard gives out under another key is refused.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from mistline.core.errors import InputError
 
 MAGIC = b"MIST"
-VERSION = 3
+VERSION = 4
 MAX_GENES = 2**16
 _FIELDS = struct.Struct("<4sBBHHHII")
 _CRCS = struct.Struct("<II")
@@ -73,7 +74,7 @@ class Record(NamedTuple):
 
 
 def encode(
-    image: NDArray[np.uint8], gene_index: NDArray[np.integer[Any]], gene_count: NDArray[np.integer[Any]]
+    image: NDArray[np.uint8], gene_index: NDArray[np.integer[Any]], gene_count: NDArray[np.integer[Any]], key: int
 ) -> bytes:
     """Turn an image and its genes into bytes; equal arguments give equal bytes.
 
@@ -81,6 +82,7 @@ def encode(
         image: uint8 [C, H, W].
         gene_index: [n] positions in the slide's gene order, each below 65,536.
         gene_count: [n] counts, whole and >= 0.
+        key: under which the record will be read, below 2^32.
 
     Raises:
         ValueError: an argument has another type, shape or range.
@@ -96,7 +98,7 @@ def encode(
     index = gene_index.astype(_U2, copy=False).tobytes()
     count = gene_count.astype(_U4 if wide else _U2, copy=False).tobytes()
     fields = _FIELDS.pack(MAGIC, VERSION, wide, *image.shape, gene_index.size, len(pixels))
-    crc = zlib.crc32(count, zlib.crc32(index, zlib.crc32(fields)))
+    crc = zlib.crc32(count, zlib.crc32(index, zlib.crc32(fields, key)))
     return b"".join((fields, _CRCS.pack(crc, zlib.crc32(pixels)), index, count, pixels))
 
 
@@ -152,17 +154,20 @@ class GeneRows:
     length: NDArray[np.int64]
 
 
-def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True, owner: object = None) -> Packed:
+def unpack(
+    data: bytes | memoryview, key: int, where: str = "record", pixels: bool = True, owner: object = None
+) -> Packed:
     """Check a record's bytes, as `decode` does, and leave them compressed.
 
     Args:
         data: what `encode` returned.
+        key: under which they were found.
         where: how to name the record in an error, such as `shards/cell/0000.lmdb, key 17`.
         pixels: check the image too; without, it must not be used.
         owner: see `Packed`; not needed for bytes.
 
     Raises:
-        InputError: the bytes are damaged, or no record of this version.
+        InputError: the bytes are damaged, of another key, or no record of this version.
     """
     view = memoryview(data)
     if len(view) < _HEADER.size:
@@ -174,23 +179,24 @@ def unpack(data: bytes | memoryview, where: str = "record", pixels: bool = True,
         raise _damaged(where, f"a record of format {version}, this program reads format {VERSION}")
     end = _HEADER.size + n_genes * (6 if wide else 4)
     genes, image = view[_HEADER.size : end], view[end:]
-    sound = zlib.crc32(genes, zlib.crc32(view[: _FIELDS.size])) == crc and len(image) == n_bytes
+    sound = zlib.crc32(genes, zlib.crc32(view[: _FIELDS.size], key)) == crc and len(image) == n_bytes
     if not sound or (pixels and zlib.crc32(image) != pixel_crc):
-        raise _damaged(where, "its checksum does not fit its bytes")
+        raise _damaged(where, "its checksum does not fit its bytes and key")
     return Packed((channels, height, width), wide, genes, image, owner)
 
 
-def decode(data: bytes | memoryview, where: str = "record") -> Record:
+def decode(data: bytes | memoryview, key: int, where: str = "record") -> Record:
     """Turn a record's bytes back into arrays that own their memory.
 
     Args:
         data: what `encode` returned.
+        key: under which they were found.
         where: see `unpack`.
 
     Raises:
-        InputError: the bytes are damaged, or no record of this version.
+        InputError: the bytes are damaged, of another key, or no record of this version.
     """
-    return unpack(data, where).record()
+    return unpack(data, key, where).record()
 
 
 def gene_rows(records: Sequence[Packed]) -> GeneRows:

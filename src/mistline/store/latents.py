@@ -1,7 +1,8 @@
 """Latents and conditions of a slide's cells on disk: what generators of images are trained on and judged by.
 
 A folder with `shards/` (a record a cell), `cells.parquet` (a row a cell) and `origin.json` (what made them). A record
-is a checksum and the numbers, little-endian float32: mean, standard deviation, tokens; `origin.json` tells the shapes.
+is a checksum, which begins with its key, and the numbers, little-endian float32: mean, standard deviation, tokens;
+`origin.json` tells the shapes.
 
 `B` cells, `c, h, w` channels and sides of the latents, `R` readings of `T` tokens of `D` numbers.
 """
@@ -125,7 +126,7 @@ class LatentWriter:
             raise ValueError(f"shapes {shapes}, those before were {self._shapes}")
         for row in rows:
             told = row.tobytes()
-            self._shards.put(_CRC.pack(zlib.crc32(told)) + told)
+            self._shards.put(_CRC.pack(zlib.crc32(told, self._shards.n_records)) + told)
         self._cells.append(cells[list(COLUMNS)])
 
     def __exit__(
@@ -205,6 +206,6 @@ class LatentReader:
     def _row(self, key: int, size: int) -> Row:
         told = memoryview(self._shards.raw(key))
         numbers = told[_CRC.size :]
-        if len(numbers) != size * _F4.itemsize or _CRC.unpack_from(told)[0] != zlib.crc32(numbers):
-            raise InputError(f"{self.folder}, key {key}", "its checksum does not fit its bytes", _REMEDY)
+        if len(numbers) != size * _F4.itemsize or _CRC.unpack_from(told)[0] != zlib.crc32(numbers, key):
+            raise InputError(f"{self.folder}, key {key}", "its checksum does not fit its bytes and key", _REMEDY)
         return np.frombuffer(numbers, _F4)

@@ -37,11 +37,14 @@ class ShardReader:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         contents = read_json(self.folder / CONTENTS)
-        self._names: list[str] = sorted(contents)
-        counts = [int(contents[name]["n_records"]) for name in self._names]
+        try:
+            self._names: list[str] = sorted(contents)
+            counts, sizes = ([_whole(contents[name][key]) for name in self._names] for key in ("n_records", "n_bytes"))
+        except (KeyError, TypeError, ValueError):
+            raise InputError(self.folder / CONTENTS, "it does not say what the shards hold", _REMEDY) from None
         self._ends = list(accumulate(counts))
-        for name in self._names:
-            _check_size(self.folder / name, int(contents[name]["n_bytes"]))
+        for name, n_bytes in zip(self._names, sizes, strict=True):
+            _check_size(self.folder / name, n_bytes)
         self._n = self._ends[-1] if self._ends else 0
         self._pid = -1
         self._files: list[_File] = []
@@ -81,7 +84,7 @@ class ShardReader:
         found = []
         for key, view in zip(keys, self._views(keys), strict=True):
             try:
-                found.append(unpack(view, "", pixels, self._files))
+                found.append(unpack(view, key, "", pixels, self._files))
             except InputError as error:  # named here: spelling a path for each record would cost as much as reading it
                 raise InputError(self._where(key), error.what, error.remedy) from None
         return found
@@ -158,6 +161,12 @@ def _close_inherited() -> None:
 
 
 os.register_at_fork(after_in_child=_close_inherited)
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise ValueError
+    return value
 
 
 def _check_size(path: Path, n_bytes: int) -> None:

@@ -133,7 +133,7 @@ def write_shards(folder: Path, side: np.ndarray, counts: np.ndarray, rng: np.ran
             image = rng.integers(0, 255, (1, size, size)).astype(np.uint8)
             image[0, 0, 0] = key % 251
             present = np.flatnonzero(row)
-            writer.put(encode(image, present.astype(np.uint16), row[present]))
+            writer.put(encode(image, present.astype(np.uint16), row[present], key))
 
 
 def options(root: Path, slides: list[Slide], *names: str) -> dict[str, list]:

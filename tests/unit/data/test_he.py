@@ -31,7 +31,7 @@ def _write_he(root: Path, slide: str, covered: np.ndarray | None = None) -> dict
         with ShardWriter(folder, 10_000, 0.0002) as writer:
             for key, side in enumerate(index["side_px"]):
                 planes = [np.full((side, side), value, np.uint8) for value in (key % 251, 100, number)]
-                writer.put(encode(np.stack(planes), NONE, NONE))
+                writer.put(encode(np.stack(planes), NONE, NONE, key))
         files = {
             path.name: {"sha256": hash_file(path), "bytes": path.stat().st_size} for path in sorted(folder.iterdir())
         }
@@ -123,7 +123,7 @@ def test_a_damaged_stain_names_its_own_shard(stained):
     for path in folder.iterdir():
         path.chmod(0o644)
     with ShardWriter(folder, 0, 0.1) as writer:
-        writer.put(encode(np.zeros((3, 8, 8), np.uint8), NONE, NONE))
+        writer.put(encode(np.zeros((3, 8, 8), np.uint8), NONE, NONE, 0))
     with pytest.raises(InputError, match=r"he.shards.cell: the shards hold 1 records, their index 240"):
         open_dataset(stained, slides=["s1"], images="he")[0]
 

@@ -69,7 +69,7 @@ def test_runs_end_where_a_shard_file_ends(own):
     with ShardWriter(own / "slides/s1/shards/cell", 10_000, 0.00015) as writer:
         for number in range(240):
             image = np.random.default_rng(number).integers(0, 255, (1, 40, 40), np.uint8)
-            writer.put(encode(image, np.array([1]), np.array([2])))
+            writer.put(encode(image, np.array([1]), np.array([2]), number))
     dataset = open_dataset(own, split="train")
     n_records = [len(keys) for keys in _keys_of_files(own / "slides/s1/shards/cell")]
     assert len(n_records) > 2

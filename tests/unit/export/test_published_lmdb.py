@@ -18,8 +18,8 @@ def shards(folder, sides, seed=0):
     rng = np.random.default_rng(seed)
     images = [smooth(rng, side)[None] for side in sides]
     with ShardWriter(folder, 10_000, 0.001) as writer:
-        for image in images:
-            writer.put(encode(image, np.array([1], np.uint16), np.array([1], np.uint16)))
+        for key, image in enumerate(images):
+            writer.put(encode(image, np.array([1], np.uint16), np.array([1], np.uint16), key))
     return images
 
 
@@ -86,7 +86,7 @@ def test_many_batches_hold_the_same_and_again_give_the_same_bytes(tmp_path, monk
 def test_a_channel_can_be_chosen(tmp_path):
     image = np.stack([np.full((256, 256), value, np.uint8) for value in (3, 9)])
     with ShardWriter(tmp_path / "s", 10_000, 0.001) as writer:
-        writer.put(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16)))
+        writer.put(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16), 0))
     write_published(tmp_path / "x.lmdb", [Source("s", ["1"], tmp_path / "s")], channel=1)
     assert (read_like_the_published_loader(tmp_path / "x.lmdb", "s", "1") == 9).all()
 

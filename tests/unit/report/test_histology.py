@@ -42,8 +42,8 @@ def add_he(folder: Path) -> None:
     )  # fmt: skip
     index, empty = pd.read_parquet(folder / "shards/cell.parquet"), np.zeros(0, np.uint16)
     with ShardWriter(folder / "he/shards/cell", 10_000, 1.0) as writer:
-        for side in index["side_px"].tolist():
-            writer.put(encode(np.full((3, side, side), 200, dtype=np.uint8), empty, empty))
+        for key, side in enumerate(index["side_px"].tolist()):
+            writer.put(encode(np.full((3, side, side), 200, dtype=np.uint8), empty, empty, key))
 
 
 @pytest.fixture(scope="module")

@@ -250,14 +250,14 @@ def _write_shards(folder: Path, name: str, pixels: np.ndarray, xy_um: np.ndarray
         for number, (col, row) in enumerate((xy_um / PIXEL_UM).astype(int)):
             half = 8 + number % 5
             crop = padded[row + 20 - half : row + 20 + half, col + 20 - half : col + 20 + half]
-            key = writer.put(encode(np.ascontiguousarray(crop)[None], genes, genes.astype(np.int64) + 1))
+            key = writer.put(encode(np.ascontiguousarray(crop)[None], genes, genes.astype(np.int64) + 1, number))
             corner = {"row_px": row - half, "col_px": col - half, "side_px": 2 * half}
             lines.append({"key": key, "slide": name, "cell_id": ids[number], **corner, "n_counts": 6})
     write_parquet(folder / "shards/cell.parquet", pd.DataFrame(lines))
     for scale in ("niche", "region"):
         side = 64 if scale == "niche" else 128
         with ShardWriter(folder / "shards" / scale, 10**5, 1.0) as writer:
-            writer.put(encode(np.ascontiguousarray(pixels[:, :side, :side]), genes, genes.astype(np.int64)))
+            writer.put(encode(np.ascontiguousarray(pixels[:, :side, :side]), genes, genes.astype(np.int64), 0))
         table = pd.DataFrame({"key": [0], f"{scale}_id": ["0_0"], "side_px": [side], "n_cells": [1]})
         write_parquet(folder / "shards" / f"{scale}.parquet", table)
 

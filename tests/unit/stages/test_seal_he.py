@@ -127,7 +127,7 @@ def rewrite(folder: Path, change: Callable[[int, np.ndarray], np.ndarray | None]
         for key, image in enumerate(images):
             made = change(key, image)
             if made is not None:
-                writer.put(encode(np.ascontiguousarray(made), empty, empty))
+                writer.put(encode(np.ascontiguousarray(made), empty, empty, writer.n_records))
 
 
 def swap_first_two(key: int, image: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ def _row(genes: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
 @given(IMAGES, GENES)
 def test_what_goes_in_comes_out(image, genes):
     index, count = _row(genes)
-    record = decode(encode(image, index, count))
+    record = decode(encode(image, index, count, 7), 7)
     np.testing.assert_array_equal(record.image, image)
     np.testing.assert_array_equal(record.gene_index, index)
     np.testing.assert_array_equal(record.gene_count, count)
@@ -33,9 +33,9 @@ def test_what_goes_in_comes_out(image, genes):
 @given(st.lists(GENES, max_size=5))
 def test_genes_of_several_records_are_those_of_each(rows):
     none = np.zeros((1, 2, 2), np.uint8)
-    records = [encode(none, *_row(genes)) for genes in rows]
-    found = gene_rows([unpack(record, pixels=False) for record in records])
-    alone = [decode(record) for record in records]
+    records = [encode(none, *_row(genes), key) for key, genes in enumerate(rows)]
+    found = gene_rows([unpack(record, key, pixels=False) for key, record in enumerate(records)])
+    alone = [decode(record, key) for key, record in enumerate(records)]
     assert found.index.tolist() == [i for record in alone for i in record.gene_index.tolist()]
     assert found.count.tolist() == [i for record in alone for i in record.gene_count.tolist()]
     assert found.length.tolist() == [len(genes) for genes in rows]
@@ -46,33 +46,33 @@ def test_threads_do_not_disturb_each_other():
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 60, (1, side, side), dtype=np.uint8) for side in rng.integers(20, 120, 400)]
     none = np.empty(0, np.uint16)
-    alone = [encode(image, none, none) for image in images]
+    alone = [encode(image, none, none, 0) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda image: encode(image, none, none), images)) == alone
-        for image, record in zip(images, pool.map(decode, alone), strict=True):
+        assert list(pool.map(lambda image: encode(image, none, none, 0), images)) == alone
+        for image, record in zip(images, pool.map(decode, alone, [0] * 400), strict=True):
             np.testing.assert_array_equal(record.image, image)
 
 
 def test_a_crop_with_neighbours_alike_is_a_third_smaller_than_its_pixels():
     noise = np.random.default_rng(0).integers(0, 16, (1, 60, 60))
     image = (np.add.outer(np.arange(60), np.arange(60)) + noise).astype(np.uint8)
-    assert len(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16))) < image.size * 2 / 3
+    assert len(encode(image, np.empty(0, np.uint16), np.empty(0, np.uint16), 0)) < image.size * 2 / 3
 
 
 def test_arrays_are_writable_and_own_their_memory():
-    data = encode(np.full((1, 4, 4), 7, np.uint8), np.array([3]), np.array([2]))
-    record = decode(data)
+    data = encode(np.full((1, 4, 4), 7, np.uint8), np.array([3]), np.array([2]), 0)
+    record = decode(data, 0)
     record.image[:] = 0
     record.gene_index[:] = 0
     record.gene_count[:] = 0
-    assert decode(data).image.max() == 7
+    assert decode(data, 0).image.max() == 7
 
 
 def test_the_type_of_the_counts_does_not_change_the_bytes():
     image = np.zeros((1, 3, 3), np.uint8)
     genes, counts = [1, 5], [2, 60_000]
     made = {
-        encode(image, np.array(genes, index_type), np.array(counts, count_type))
+        encode(image, np.array(genes, index_type), np.array(counts, count_type), 0)
         for index_type in (np.uint16, np.int32, np.int64)
         for count_type in (np.uint16, np.uint32, np.int64)
     }
@@ -82,24 +82,24 @@ def test_the_type_of_the_counts_does_not_change_the_bytes():
 def test_a_view_with_strides_is_stored_as_it_looks():
     plane = np.arange(400, dtype=np.uint8).reshape(1, 20, 20)
     view = plane[:, 3:17:2, 5:15]
-    np.testing.assert_array_equal(decode(encode(view, np.empty(0, int), np.empty(0, int))).image, view)
+    np.testing.assert_array_equal(decode(encode(view, np.empty(0, int), np.empty(0, int), 0), 0).image, view)
 
 
 def test_any_changed_byte_is_noticed():
     image = np.arange(48, dtype=np.uint8).reshape(1, 6, 8)
-    data = encode(image, np.array([1, 9]), np.array([4, 70_000]))
+    data = encode(image, np.array([1, 9]), np.array([4, 70_000]), 5)
     for position in range(len(data)):
         damaged = bytearray(data)
         damaged[position] ^= 0x10
         with pytest.raises(InputError, match="shard 3, key 5"):
-            decode(bytes(damaged), "shard 3, key 5")
+            decode(bytes(damaged), 5, "shard 3, key 5")
 
 
 def test_any_truncation_is_noticed():
-    data = encode(np.arange(48, dtype=np.uint8).reshape(1, 6, 8), np.array([1]), np.array([4]))
+    data = encode(np.arange(48, dtype=np.uint8).reshape(1, 6, 8), np.array([1]), np.array([4]), 0)
     for length in range(len(data)):
         with pytest.raises(InputError):
-            decode(data[:length])
+            decode(data[:length], 0)
 
 
 @pytest.mark.parametrize(
@@ -116,4 +116,19 @@ def test_any_truncation_is_noticed():
 )
 def test_what_does_not_fit_is_refused(image, index, count):
     with pytest.raises(ValueError, match=r"record|gene"):
-        encode(image, np.array(index), np.array(count))
+        encode(image, np.array(index), np.array(count), 0)
+
+
+def test_a_record_is_read_under_its_own_key_only():
+    data = encode(np.zeros((1, 3, 3), np.uint8), np.array([1]), np.array([4]), 70_000)
+    assert decode(data, 70_000).gene_count.tolist() == [4]
+    for other in (0, 4464, 69_999, 70_001, 2**32 - 1):
+        with pytest.raises(InputError, match="its checksum does not fit its bytes and key"):
+            unpack(data, other, pixels=False)
+
+
+def test_a_record_of_an_older_format_is_refused_with_a_remedy():
+    data = bytearray(encode(np.zeros((1, 3, 3), np.uint8), np.array([1]), np.array([4]), 0))
+    data[4] = 3
+    with pytest.raises(InputError, match=r"of format 3, this program reads format 4; remove the shard folder and run"):
+        unpack(bytes(data), 0)

@@ -96,7 +96,7 @@ def test_damage_names_the_folder_and_the_key(tmp_path):
     _flip(folder, 4)
     reader = LatentReader(folder)
     reader.read([3, 5])
-    with pytest.raises(InputError, match=r"s1, key 4: its checksum does not fit its bytes; .*encode_cells again"):
+    with pytest.raises(InputError, match=r"s1, key 4: its checksum does not fit .*; .*encode_cells again"):
         reader.read([3, 4])
 
 

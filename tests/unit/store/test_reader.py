@@ -19,7 +19,8 @@ N = 90
 
 def _record(number: int) -> bytes:
     rng = np.random.default_rng(number)
-    return encode(rng.integers(0, 255, (1, 30 + number, 30), np.uint8), np.array([number]), np.array([1 + number]))
+    image = rng.integers(0, 255, (1, 30 + number, 30), np.uint8)
+    return encode(image, np.array([number]), np.array([1 + number]), number)
 
 
 @pytest.fixture
