@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 SLIDES = [
-    {"slide": "s1", "bundle": "bundles/s1", "donor": "d1", "tissue": "breast", "disease": "cancer"},
+    {
+        "slide": "s1",
+        "bundle": "bundles/s1",
+        "donor": "d1",
+        "tissue": "breast",
+        "disease": "cancer",
+        "url": "https://h/z",
+    },
     {"slide": "s2", "bundle": "bundles/s2", "donor": "d2", "tissue": "lung", "disease": 'it\'s "odd" {here}'},
     {"slide": "s3", "bundle": "bundles/s 3", "donor": "d3", "tissue": "skin", "disease": "healthy", "cells": 1_000_000},
 ]

@@ -1,8 +1,15 @@
 # From raw bundles to the sealed dataset: one job a slide (or slide x scale), then a few for the cohort.
 
 
+if CONFIG.fetch.enabled:
+
+    include: "fetch.smk"
+
+
 # The bundle is a param, not an input: the DAG is known before any bundle is there.
 rule check_bundle:
+    input:
+        fetched,
     output:
         report="results/slides/{slide}/bundle.json",
     log:

@@ -1,4 +1,29 @@
-# Which files of models and tasks a rule reads, with which options it is given them, and with which settings.
+# Which files of slides, models and tasks a rule reads, with which options it is given them, and with which settings.
+
+
+def is_on_disk(slide):
+    """Whether there is anything in the bundle's folder."""
+    return any(Path(slide.bundle).glob("*"))
+
+
+def fetched(wildcards):
+    """What was fetched, or is to be. A bundle on disk is used as it is; one that is gone after its check is not missed."""
+    slide = SLIDE[wildcards.slide]
+    folder = f"results/slides/{slide.slide}"
+    receipt = f"{folder}/fetched.json"
+    is_missing = not (is_on_disk(slide) or Path(folder, "bundle.json").exists())
+    is_asked_for = CONFIG.fetch.enabled and slide.url and is_missing
+    return receipt if is_asked_for or Path(receipt).exists() else []
+
+
+def is_to_fetch(slide):
+    """Whether a bundle can be fetched, and is not there with its receipt."""
+    receipt = Path(f"results/slides/{slide.slide}/fetched.json")
+    return slide.url and not (receipt.exists() and is_on_disk(slide))
+
+
+def how_to_fetch(wildcards):
+    return json.dumps(CONFIG.fetch.model_dump(mode="json", exclude={"enabled"}))
 
 
 def peer_method(wildcards):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from mistline.config.base import Section
 from mistline.config.cells import Cells
 from mistline.config.crops import Crops
+from mistline.config.fetch import Fetch, refused
 from mistline.config.generation import Generation
 from mistline.config.image import Image
 from mistline.config.imputation import Imputation
@@ -28,6 +29,9 @@ DEFAULT_MODELS = {"pca": ModelRun(model="pca"), "image": ModelRun(model="image")
 DEFAULT_TABLE_MODELS = {"pca": {"model": "pca"}}  # tables have no images
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]  # becomes a folder's name
+
+
 class Config(Section):
     """Everything a user may set. `slides` is the only key without a default."""
 
@@ -35,6 +39,7 @@ class Config(Section):
     only: tuple[str, ...] = Field((), description="names of slides to restrict the run to; empty means all")
     seed: int = Field(0, ge=0, description="the one seed; every stage derives its own from it")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="training seeds of each model")
+    fetch: Fetch = Field(default_factory=Fetch)
     image: Image = Field(default_factory=Image)
     cells: Cells = Field(default_factory=Cells)
     crops: Crops = Field(default_factory=Crops)
@@ -43,7 +48,7 @@ class Config(Section):
     scales: tuple[Scale, ...] = Field(DEFAULT_SCALES, min_length=1)
     splits: Splits = Field(default_factory=Splits)
     metacells: Metacells = Field(default_factory=Metacells)
-    models: dict[str, ModelRun] = Field(
+    models: dict[Name, ModelRun] = Field(
         default_factory=lambda: dict(DEFAULT_MODELS), description="name in the tables -> model"
     )
     tasks: dict[str, TaskRun] = Field(default_factory=dict, description="name of a task -> how to judge it")
@@ -89,6 +94,14 @@ class Config(Section):
         if len(values) > 1:
             told = " and ".join(f"{slide} {kind}" for kind, slide in values.items())
             raise ValueError(f"slides: values differ ({told}); give all tables of a run with the same kind of values")
+        return self
+
+    @model_validator(mode="after")
+    def _bundles_can_be_fetched(self) -> Config:
+        for slide in self.active_slides if self.fetch.enabled else ():
+            why = refused(slide.url) if slide.url else None
+            if why:
+                raise ValueError(f"slides: url of {slide.slide}: {why}")
         return self
 
     @model_validator(mode="after")

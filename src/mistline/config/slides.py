@@ -45,7 +45,10 @@ class Slide(Section):
     )
     genes: int | None = Field(None, ge=0, description="genes the source announces")
     xoa: str | None = Field(None, description="onboard analysis version the source announces; a hint, never trusted")
-    url: str | None = Field(None, description="where the bundle can be had")
+    url: str | None = Field(None, description="where the zip of the bundle can be had")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="of that zip, where it is known")
+    md5: str | None = Field(None, pattern=r"^[0-9a-fA-F]{32}$", description="of that zip, where it is known")
+    bytes: int | None = Field(None, gt=0, description="size of that zip, where it is known")
     url_source: str | None = Field(None, description="who quotes the address")
     notes: str | None = Field(None, description="anything a reader should know")
 
@@ -58,6 +61,14 @@ class Slide(Section):
         if self.bundle is not None and (self.um_per_unit is not None or self.values != "counts"):
             key = "values" if self.um_per_unit is None else "um_per_unit"
             raise ValueError(f"{key} belongs to a slide given as table")
+        return self
+
+    @model_validator(mode="after")
+    def _files_hold_no_wildcard(self) -> Slide:
+        for key in ("table", "image", "labels", "he_image", "he_alignment"):
+            path = getattr(self, key) or ""
+            if "{" in path or "}" in path:
+                raise ValueError(f"{key} of slide {self.slide} has a brace in its path: rename {path!r}")
         return self
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ the version string ("R&D" in some bundles) only breaks a tie. A new layout is a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
@@ -87,6 +87,13 @@ class _Evidence:
     columns: frozenset[str]
 
 
+def is_read(name: str) -> bool:
+    """Tell whether a file of a bundle, named as seen from its folder, is one that some layout reads."""
+    path = PurePosixPath(name)
+    patterns = (*REQUIRED, NUCLEUS_BOUNDARIES, GENE_PANEL, ZSTACK, MIP, *(form.focus for form in KNOWN))
+    return any(path.match(pattern) and len(path.parts) == pattern.count("/") + 1 for pattern in patterns)
+
+
 def detect(bundle: Path) -> Layout:
     """Recognise a bundle's layout by its files and columns.
 
@@ -123,7 +130,8 @@ def _require_bundle(bundle: Path) -> None:
         raise InputError(
             bundle,
             "no such bundle",
-            "download and unzip it (the slide sheet's url column says where from) or correct bundle: in the config",
+            "download and unzip it, have it fetched from the slide sheet's url column (snakemake --config fetch=true or"
+            " mistline fetch --sheet), or correct bundle: in the config",
         )
     for folder in (bundle, bundle / FOCUS_FOLDER):
         _require_listable(folder)
