@@ -111,8 +111,13 @@ class Gate:
         return self.reference / self.ours if self.better == "less" else self.ours / self.reference
 
     @property
+    def is_limited(self) -> bool:
+        """Whether anything is wanted of the row; else it only tells."""
+        return self.least is not None or self.limit is not None
+
+    @property
     def passed(self) -> bool:
-        """Whether the gate holds; a row without gate always does."""
+        """Whether the gate holds; a row of which nothing is wanted always does."""
         ratio = self.ratio
         enough = ratio is None or self.least is None or ratio >= self.least
         return enough and (self.limit is None or self.ours <= self.limit)
@@ -129,6 +134,7 @@ class Bench:
         side_px: side of the slide.
         n_cells: its cells.
         n_planes: planes of its z-stack.
+        sizes: cells of the slides that cost and memory are measured on, where they are measured against size.
     """
 
     work: Path
@@ -137,6 +143,7 @@ class Bench:
     side_px: int = 8192
     n_cells: int = 25_000
     n_planes: int = 4
+    sizes: tuple[int, ...] = ()
 
     @property
     def _folder(self) -> Path:

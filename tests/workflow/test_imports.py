@@ -16,7 +16,7 @@ HEAVY = {"torch", "dask", "zarr", "scanpy", "anndata", "pandas", "matplotlib", "
         "mistline.config.load, mistline.config.schema",
         "mistline.workflow.digest, mistline.workflow.memory, mistline.workflow.registry",
         "mistline.models, mistline.tasks",
-        "mistline.cli",
+        "mistline.cli, mistline.stages.plan",
     ],
 )
 def test_light(modules: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def resolve_models(runs: Mapping[str, ModelRun], has_images: bool = True) -> dic
         package = find("models", run.model, f"models.{name}.model")
         params = importlib.import_module(f"{package}.params").Params
         settings = validate(params, run.params, f"models.{name}.params")
-        absent = [path for path in (settings.files() if hasattr(settings, "files") else ()) if not Path(path).is_file()]
+        absent = [path for path in (settings.files() if hasattr(settings, "files") else ()) if not os.path.isfile(path)]
         if absent:
             how = settings.how() if hasattr(settings, "how") else ""
             remedy = f"correct the path; none is fetched{': ' + how if how else ''}"
@@ -322,7 +323,7 @@ def find(room: str, name: str, where: str) -> str:
         ConfigError: unknown; lists the known names and the nearest.
     """
     registry: dict[str, str] = importlib.import_module(f"mistline.{room}").REGISTRY
-    if name not in registry:
+    if not isinstance(name, str) or name not in registry:
         raise unknown(where, room.removesuffix("s"), name, registry)
     return registry[name]
 
@@ -339,7 +340,7 @@ def check_protocol(task: ModuleType, name: str, protocol: str) -> None:
 
 def unknown(where: str, kind: str, name: str, known: Mapping[str, Any]) -> ConfigError:
     """Return the error for a name that is not registered."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
     listed = ", ".join(sorted(known))
     remedy = f"did you mean {near[0]}; known are {listed}" if near else f"choose one of {listed}"
     return ConfigError(where, f"unknown {kind} {name!r}", remedy)
