@@ -29,7 +29,7 @@ def load_section(section: type[S], text: str, where: str) -> S:
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number without end, nested without end
         raise ConfigError(where, f"not valid JSON ({error})", "pass the section as one JSON object") from None
     return validate(section, values, where)
 

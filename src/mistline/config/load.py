@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
     Raises:
         ConfigError: the sheet is missing, empty or ragged.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # also of a name that no file can have
         raise ConfigError(
             f"slides: {path}", "no such sheet", "give a tsv with the columns slide, bundle, donor, tissue, disease"
         )
-    with path.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream, delimiter="\t"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"slides: {path}", f"not a tsv ({error})", "save it as tab-separated UTF-8") from None
     if not rows:
         raise ConfigError(f"slides: {path}", "the sheet has no rows", "write one row a slide")
     for number, row in enumerate(rows, start=2):
@@ -55,4 +59,4 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
 
 
 def _locate(path: Path, root: Path) -> Path:
-    return path if path.is_absolute() or path.is_file() else root / path
+    return path if path.is_absolute() or os.path.isfile(path) else root / path

@@ -7,18 +7,27 @@ run leaves at most that part, which the next run clears (`mistline.core.parts`).
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from mistline.core.errors import InputError, OutputError, system_error
+from mistline.core.errors import InputError, OutputError, parsing, shown, system_error
 from mistline.core.parts import Part
 from mistline.core.parts import remove as remove
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_MEASURES = ("_um", "_px")  # ends of the names of columns that hold lengths
+_OF_RUST = re.compile(r"\(os error (\d+)\)")  # all that errors of safetensors tell of the system's reason
+_AGAIN = "remove it and run its stage again"
+_UMASK = os.umask(0o077)  # can only be read by setting it
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -34,6 +43,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
         final.parent.mkdir(parents=True, exist_ok=True)
         part = Part(final)
         yield part.path
+        _let_others_read(part.path)
         _sync(part.path)
         _require_ours(final, part)
         part.place()
@@ -50,6 +60,12 @@ def atomic_path(final: Path) -> Iterator[Path]:
         if part is not None:
             _require_ours(final, part)
         raise
+    except Exception as error:
+        number = _OF_RUST.search(str(error))
+        told = number and system_error(OSError(int(number[1]), str(error)), final, writing=True)
+        if not told:
+            raise
+        raise told from error
     finally:
         if part is not None:
             part.close()
@@ -67,19 +83,64 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; a key that an object of it lacks is an error that names the file.
 
     Raises:
         InputError: the file is missing or is not JSON.
     """
+    path = Path(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(path, as_object=lambda values: _Object(values).of(path))
     except FileNotFoundError:
         raise InputError(path, "no such file", "run the stage that makes it") from None
-    except OSError as error:
-        raise (system_error(error, path) or error) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(path, f"not valid JSON ({error})", "remove it and run its stage again") from None
+
+
+def parse_json(
+    path: Path,
+    what: str = "not valid JSON",
+    remedy: str = _AGAIN,
+    as_object: Callable[[dict[str, Any]], Any] | None = None,
+) -> Any:
+    """Read a JSON file that anybody may have written.
+
+    Args:
+        path: the file.
+        what: what it is where it is damaged.
+        remedy: what to do then.
+        as_object: makes what an object of it becomes.
+
+    Raises:
+        InputError: it is no JSON in UTF-8, is nested too deeply, or holds a number that is not finite or too long.
+        FileNotFoundError: there is no file.
+    """
+    with parsing(path, what, remedy):
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, object_hook=as_object, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(text: str) -> float:
+    """JSON has no NaN and no infinity; Python's reader takes both, and numbers that overflow."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(text)} is no number of JSON")
+    return number
+
+
+class _MissingError(InputError, KeyError):
+    """A key that is not there; whoever expects a KeyError may catch it as one."""
+
+    __str__ = Exception.__str__
+
+
+class _Object(dict[str, Any]):
+    """A JSON object that knows its file."""
+
+    def of(self, path: Path) -> _Object:
+        self._path = path
+        return self
+
+    def __missing__(self, key: str) -> NoReturn:
+        raise _MissingError(self._path, f"it holds no {key!r}", _AGAIN)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -102,7 +163,11 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, made_by: str 
     import pandas as pd  # here and below: a dry run imports this module, and needs no tables
 
     with _reading_table(path, made_by):
-        return pd.read_parquet(path, columns=None if columns is None else list(columns))
+        table = pd.read_parquet(path, columns=None if columns is None else list(columns))
+        for name in table.columns[table.columns.str.endswith(_MEASURES)]:
+            if not pd.api.types.is_numeric_dtype(table[name]):
+                raise ValueError(f"{name} holds no numbers")
+        return table
 
 
 def parquet_columns(path: Path, made_by: str = "its stage") -> list[str]:
@@ -120,14 +185,16 @@ def parquet_columns(path: Path, made_by: str = "its stage") -> list[str]:
 @contextmanager
 def _reading_table(path: Path, made_by: str) -> Iterator[None]:
     try:
-        yield
+        with parsing(path, "truncated or not the table it should be", f"remove it and run {made_by} again"):
+            yield
     except FileNotFoundError:
         raise InputError(path, "no such file", f"run {made_by}") from None
-    except (OSError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
-        told = system_error(error, path) if isinstance(error, OSError) else None
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        what = f"truncated or not the table it should be ({reason})"
-        raise told or InputError(path, what, f"remove it and run {made_by} again") from error
+
+
+def _let_others_read(path: Path) -> None:
+    """Give a file the mode that any new file has: safetensors writes its files for their owner alone."""
+    if path.is_file() and stat.S_IMODE(path.stat().st_mode) == 0o600:
+        path.chmod(0o666 & ~_UMASK)
 
 
 def _sync(path: Path) -> None:

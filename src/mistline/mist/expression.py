@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, first_line
+from mistline.core.hdf5 import require_sound
 
 BLOCK_ROWS = 16_384
 
@@ -36,6 +37,8 @@ class CountsFile:
         self.path = Path(path)
         try:
             self._file = h5py.File(self.path, "r", locking=False)
+            for name in ("X", "obs", "var"):
+                require_sound(self.path, self._file[name])
             group = self._file["X"]
             if group.attrs.get("encoding-type") != "csr_matrix":
                 raise InputError(path, "X is not a CSR matrix", "run read_cells for this slide again")
@@ -45,11 +48,22 @@ class CountsFile:
             self.values = _texts(self._file["uns/values"]).item() if "uns/values" in self._file else "counts"
             self._data, self._indices = group["data"], group["indices"]
             self._indptr: NDArray[np.int64] = group["indptr"][:].astype(np.int64)
+            self._require_whole()
         except FileNotFoundError:
             raise InputError(path, "no such file", "run read_cells for this slide") from None
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(path, f"not a readable h5ad ({error})", "run read_cells for this slide again") from None
+        except (OSError, RuntimeError, LookupError, AttributeError, TypeError, ValueError) as error:
+            what = f"not a readable h5ad ({first_line(error)})"
+            raise InputError(path, what, "run read_cells for this slide again") from None
         self.n_cells = len(self._indptr) - 1
+
+    def _require_whole(self) -> None:
+        bounds = self._indptr
+        if bounds[0] or (np.diff(bounds) < 0).any() or not bounds[-1] == len(self._data) == len(self._indices):
+            raise ValueError("its rows do not fit its values")
+        if self._data.dtype.kind not in "iuf" or self._indices.dtype.kind not in "iu":
+            raise ValueError("its values are no numbers")
+        if len(self.symbols) != len(self.gene_ids) or len(self.cell_ids()) != len(bounds) - 1:
+            raise ValueError("its names are not those of its rows and columns")
 
     def __enter__(self) -> CountsFile:
         return self
@@ -68,7 +82,14 @@ class CountsFile:
         """Return counts [stop - start, G] as CSR."""
         low, high = self._indptr[start], self._indptr[stop]
         shape = (stop - start, len(self.gene_ids))
-        parts = (self._data[low:high], self._indices[low:high], self._indptr[start : stop + 1] - low)
+        try:
+            data, indices = self._data[low:high], self._indices[low:high]
+        except (OSError, RuntimeError) as error:
+            what = f"not a readable h5ad ({first_line(error)})"
+            raise InputError(self.path, what, "run read_cells for this slide again") from error
+        if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= len(self.gene_ids)):
+            raise InputError(self.path, "a value lies outside the matrix", "run read_cells for this slide again")
+        parts = (data, indices, self._indptr[start : stop + 1] - low)
         return sparse.csr_matrix(parts, shape=shape)
 
     def take(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:

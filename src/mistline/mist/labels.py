@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.xenium.cells import refuse_duplicates
 
 PREFIX = "label_"
@@ -56,21 +56,18 @@ def read_labels(path: Path, cell_ids: pd.Index) -> pd.DataFrame:
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        _refuse_short_rows(path, len(table.columns))
+        with parsing(path, "not a csv", "write comma-separated UTF-8 with a header"):
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            _refuse_ragged_rows(path, len(table.columns))
     except FileNotFoundError:
         raise InputError(path, "no such file", "correct labels: of the slide in the config") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            path, f"not a csv ({str(error).strip()})", "write comma-separated UTF-8 with a header"
-        ) from None
     return table
 
 
-def _refuse_short_rows(path: Path, n_columns: int) -> None:
-    """Refuse a file that ends within a row: pandas would take what is not there for an empty label."""
+def _refuse_ragged_rows(path: Path, n_columns: int) -> None:
+    """Refuse rows of another length: pandas takes what is missing for an empty label, a field too many for a name."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
         for number, row in enumerate(csv.reader(stream)):
-            if row and len(row) < n_columns:
+            if row and len(row) != n_columns:
                 what = f"row {number} below the header has {len(row)} of {n_columns} fields"
                 raise InputError(path, what, "the file may be cut off: write it again")

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, system_error
 from mistline.core.hdf5 import write_h5ad
 from mistline.mist.expression import CountsFile, log_normalise
 from mistline.mist.nearest import assign_with_distances
@@ -187,4 +187,5 @@ def read_vocabulary(path: Path) -> Vocabulary:
     except FileNotFoundError:
         raise InputError(path, "no such file", "run fit_metacells") from None
     except (OSError, KeyError) as error:
-        raise InputError(path, f"not a meta-cell vocabulary ({error})", "run fit_metacells again") from None
+        told = system_error(error, path) if isinstance(error, OSError) else None
+        raise told or InputError(path, f"not a meta-cell vocabulary ({error})", "run fit_metacells again") from None

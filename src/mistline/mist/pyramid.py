@@ -16,12 +16,13 @@ from zarr.buffer.cpu import NDBuffer
 from zarr.codecs import ZstdCodec
 from zarr.errors import NodeNotFoundError
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 
 BAND_ROWS = 1024
 CHUNK_PX = 1024  # a quarter of the calls that 512 px take, which cost as much as decoding
 _SHARD_COLUMNS = 8192
 _COARSEST_PX = 512
+_FREE_PX, _MOST = 2**26, 4096  # an image may be so large anyway, or so many times its files: most of it may be black
 _COLOURS = ("FFFFFF", "00FF00", "FF00FF", "FFFF00", "00FFFF", "FF0000", "0000FF")
 _AGAIN = "remove the image and run its stage again"
 
@@ -143,16 +144,21 @@ class Level:
     def __init__(self, image: Path, level: int = 0) -> None:
         self._image, self._number = Path(image), level
         try:
-            self._array: Any = zarr.open_array(store=image, path=str(level), mode="r", zarr_format=3)
+            with parsing(self._image, "not a readable OME-Zarr", _AGAIN):
+                self._array: Any = zarr.open_array(store=image, path=str(level), mode="r", zarr_format=3)
+                (channels, rows, columns), shards = map(int, self._array.shape), self._array.shards
+                if self._array.dtype != np.uint8 or min(rows, columns) < 1:
+                    raise ValueError(f"an image of type {self._array.dtype} and {rows} x {columns} px")
+                written = math.prod(-(-size // step) for size, step in zip(self._array.shape, shards, strict=True))
         except (FileNotFoundError, NodeNotFoundError):
             raise InputError(image, "no such image", "run the stage that makes it for this slide") from None
-        except (ValueError, KeyError) as error:
-            raise InputError(image, f"not a readable OME-Zarr ({error})", _AGAIN) from error
-        written = math.prod(-(-size // step) for size, step in zip(self._array.shape, self._array.shards, strict=True))
-        whole = sum(path.stat().st_size > 0 for path in self._image.glob(f"{level}/c/*/*/*"))
+        sizes = [path.stat().st_size for path in self._image.glob(f"{level}/c/*/*/*")]
+        whole = sum(size > 0 for size in sizes)
         if whole < written:  # zarr would read a lost or an empty file as black
             raise InputError(image, f"{written - whole} of {written} files of level {level} are missing", _AGAIN)
-        channels, rows, columns = (int(size) for size in self._array.shape)
+        if channels * rows * columns > max(_FREE_PX, _MOST * sum(sizes)):
+            what = f"level {level} claims {rows} x {columns} px and its files hold {sum(sizes)} bytes"
+            raise InputError(image, what, _AGAIN)
         self.shape = (channels, rows, columns)
 
     def read(self, channels: int | slice, rows: slice, columns: slice = slice(None)) -> NDArray[np.uint8]:

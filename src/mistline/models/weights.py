@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, first_line
 from mistline.core.hashing import hash_file
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys under which training scripts put the weights
@@ -88,8 +88,3 @@ def fill(
             told = f"it {what} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             raise InputError(where, told, remedy)
     network.load_state_dict(dict(given), strict=without is None)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

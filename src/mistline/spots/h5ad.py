@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.config.slides import Values
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
+from mistline.core.hdf5 import require_sound
 from mistline.spots import values as checks
 from mistline.spots.places import locate
 from mistline.spots.table import Genes, Places, Table, warning
@@ -85,18 +86,29 @@ def _measured(path: Path, file: h5py.File, values: Values) -> tuple[pd.DataFrame
 
 @contextmanager
 def _open(path: Path) -> Iterator[h5py.File]:
-    try:
-        with h5py.File(path, "r", locking=False) as file:
+    with _reading(path):
+        file = h5py.File(path, "r", locking=False)
+    with file:
+        with _reading(path):
             missing = [name for name in ("X", "obs", "var") if name not in file]
-            if missing:
-                raise InputError(path, f"an HDF5 file without {missing[0]}, so no h5ad of a matrix", _AGAIN)
-            yield file
-    except OSError as error:
-        raise InputError(path, f"truncated or not an HDF5 file ({error})", "copy it again") from error
+        if missing:
+            raise InputError(path, f"an HDF5 file without {missing[0]}, so no h5ad of a matrix", _AGAIN)
+        yield file
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return parsing(path, "truncated or not an HDF5 file", "copy it again")
+
+
+def _element(path: Path, file: h5py.File, name: str) -> Any:
+    """Read one element as anndata does, after a look at how large it claims to be."""
+    with _reading(path):
+        require_sound(path, file[name])
+        return read_elem(file[name])
 
 
 def _frame(path: Path, file: h5py.File, name: str) -> pd.DataFrame:
-    frame = read_elem(file[name])
+    frame = _element(path, file, name)
     if not isinstance(frame, pd.DataFrame):
         raise InputError(path, f"{name} is in the form of an early anndata", _AGAIN)
     return frame
@@ -113,13 +125,19 @@ def _ids(path: Path, obs: pd.DataFrame) -> Ids:
 
 
 def _matrix(path: Path, file: h5py.File, shape: tuple[int, int]) -> sparse.csr_matrix:
-    stored = file["X"]
-    if isinstance(stored, h5py.Group):
-        matrix = sparse.csr_matrix(read_elem(stored))
-    else:
-        rows = max(1, _BLOCK_VALUES // max(1, shape[1]))
-        blocks = [sparse.csr_matrix(stored[start : start + rows]) for start in range(0, shape[0], rows)]
-        matrix = sparse.vstack(blocks, format="csr")
+    with _reading(path):
+        stored = file["X"]
+        if isinstance(stored, h5py.Group):
+            given = _element(path, file, "X")
+            given.check_format(full_check=True)  # scipy trusts indices that were not checked
+            matrix = sparse.csr_matrix(given)
+        else:
+            require_sound(path, stored)
+            rows = max(1, _BLOCK_VALUES // max(1, shape[1]))
+            blocks = [sparse.csr_matrix(stored[start : start + rows]) for start in range(0, shape[0], rows)]
+            matrix = sparse.vstack(blocks, format="csr")
+    if matrix.dtype.kind not in "iufb":
+        raise InputError(path, f"X holds values of type {matrix.dtype}, not numbers", _AGAIN)
     if matrix.shape != shape:
         raise InputError(path, f"X is {matrix.shape}, obs and var are {shape}", _AGAIN)
     return matrix
@@ -142,15 +160,20 @@ def _genes(path: Path, matrix: sparse.csr_matrix, var: pd.DataFrame) -> Genes:
 def _places(
     path: Path, file: h5py.File, obs: pd.DataFrame, cell_ids: Ids, um_per_unit: float | None
 ) -> tuple[Places | None, list[dict[str, str]]]:
-    if "spatial" not in file.get("obsm", {}):
+    with _reading(path):
+        has_places = "spatial" in file.get("obsm", {})
+    if not has_places:
         if um_per_unit is not None:
             what = "um_per_unit is set, and there is no obsm['spatial'] it could be of"
             raise InputError(path, what, "remove um_per_unit, or add the coordinates")
         what = "no coordinates (obsm['spatial'])"
         return None, [warning(what, "tasks and pictures of places leave this slide out; add coordinates if you can")]
-    xy = np.asarray(read_elem(file["obsm/spatial"]), dtype=np.float64)
+    found = np.asarray(_element(path, file, "obsm/spatial"))
+    if found.dtype.kind not in "iufb":
+        raise InputError(path, "obsm['spatial'] holds no numbers", "give x and y of every cell")
+    xy = found.astype(np.float64)
     problems = []
-    if xy.ndim != 2 or xy.shape[1] < 2:
+    if xy.ndim != 2 or xy.shape[1] < 2 or len(xy) != len(obs):
         raise InputError(path, f"obsm['spatial'] has the shape {xy.shape}", "give x and y of every cell")
     if xy.shape[1] > 2:
         problems.append(warning(f"obsm['spatial'] has {xy.shape[1]} columns", "the first two are taken as x and y"))
@@ -171,12 +194,13 @@ def _grid(obs: pd.DataFrame) -> NDArray[np.int64] | None:
 
 def _scale_factors(path: Path, file: h5py.File) -> dict[str, Any]:
     """Return the scale factors of uns["spatial"]; empty where there are none."""
-    libraries = file.get("uns/spatial", {})
     found: list[dict[str, Any]] = []
-    for library in libraries:
-        group = libraries[library]
-        if isinstance(group, h5py.Group) and "scalefactors" in group:
-            found.append({name: float(item[()]) for name, item in group["scalefactors"].items() if item.shape == ()})
+    with _reading(path):
+        libraries = file.get("uns/spatial", {})
+        for group in libraries.values():
+            if isinstance(group, h5py.Group) and "scalefactors" in group:
+                items = group["scalefactors"].items()
+                found.append({name: float(item[()]) for name, item in items if item.shape == ()})
     if any(item != found[0] for item in found[1:]):
         raise InputError(path, f"it holds {len(found)} libraries of different scale", "give each as a slide of its own")
     return found[0] if found else {}

@@ -22,6 +22,7 @@ SPOT_DISTANCE_UM = 100.0
 SPOT_DIAMETER_UM = 65.0
 _LARGEST_RESIDUE = 0.25  # of the distance of two spots: how far a spot may be from its place on a straight array
 _AGREE = 0.05
+_LARGEST_FACTOR = 1e6
 
 
 def locate(
@@ -48,11 +49,11 @@ def locate(
     if um_per_unit is not None:
         scale, source = um_per_unit, "um_per_unit of the slide"
     elif "microns_per_pixel" in factors:
-        scale, source = float(factors["microns_per_pixel"]), "microns_per_pixel of the scale factors"
+        scale, source = _factor(where, factors, "microns_per_pixel"), "microns_per_pixel of the scale factors"
     elif array_um is not None:
         scale, source = array_um, f"array of spots {SPOT_DISTANCE_UM:g} um apart"
     elif "spot_diameter_fullres" in factors:
-        scale = SPOT_DIAMETER_UM / float(factors["spot_diameter_fullres"])
+        scale = SPOT_DIAMETER_UM / _factor(where, factors, "spot_diameter_fullres")
         source = f"spot diameter of {SPOT_DIAMETER_UM:g} um"
         what = "micrometres come from the spot diameter alone, which is known to some 10 % only"
         problems.append(warning(what, "set um_per_unit of the slide where distances matter"))
@@ -62,11 +63,21 @@ def locate(
         what = f"with {scale:.4g} um a unit its spots are {SPOT_DISTANCE_UM * scale / array_um:.0f} um apart"
         problems.append(warning(what, f"Visium spots are {SPOT_DISTANCE_UM:g} um apart: look at um_per_unit"))
     xy_um = xy * scale
+    if not np.isfinite(xy_um).all():
+        raise InputError(where, f"its coordinates times {scale:g} um are no numbers any more", "correct um_per_unit")
     n_doubled = len(xy_um) - len(np.unique(xy_um, axis=0))
     if n_doubled:
         what = f"{n_doubled} cells have the coordinates of another"
         problems.append(warning(what, "they are kept; correct the coordinates if they are not meant"))
     return Places(xy_um, grid, scale, source), problems
+
+
+def _factor(where: Path, factors: Mapping[str, Any], name: str) -> float:
+    value = factors[name]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < _LARGEST_FACTOR:
+        raise InputError(where, f"the scale factor {name} is {value!r}", "use the file as Space Ranger wrote it")
+    return float(value)
 
 
 def is_hexagonal(grid: NDArray[np.int64]) -> bool:

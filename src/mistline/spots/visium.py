@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import sparse
 
 from mistline.config.slides import Values
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.core.files import read_json
 from mistline.spots.places import locate
 from mistline.spots.table import Genes, Table, warning
@@ -24,6 +24,7 @@ POSITIONS = (
 FACTORS = "scalefactors_json.json"
 MATRIX = "filtered_feature_bc_matrix.h5"
 _COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+_FARTHEST = 2**31  # pixels, rows or columns; no image has as many
 _AS_WRITTEN = "use the file as Space Ranger wrote it"
 
 
@@ -55,7 +56,10 @@ def read_visium(folder: Path, values: Values, um_per_unit: float | None) -> Tabl
     xy = positions[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(dtype=np.float64)
     grid = positions[["array_row", "array_col"]].to_numpy(dtype=np.int64)
     factors = path.parent / FACTORS
-    places, problems = locate(folder, xy, grid, read_json(factors) if factors.is_file() else {}, um_per_unit)
+    told = read_json(factors) if factors.is_file() else {}
+    if not isinstance(told, dict):
+        raise InputError(factors, "not a JSON object", _AS_WRITTEN)
+    places, problems = locate(folder, xy, grid, told, um_per_unit)
     matrix = _matrix_path(folder)
     genes, has_row = _read_genes(folder, matrix, ids) if matrix else (_no_genes(len(ids)), np.ones(len(ids), bool))
     if matrix is None:
@@ -83,21 +87,22 @@ def _positions_path(folder: Path) -> Path | None:
 
 
 def _read_positions(path: Path) -> pd.DataFrame:
-    try:
+    with parsing(path, "unreadable", _AS_WRITTEN):
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
             with path.open(encoding="utf-8") as stream:
                 has_header = stream.readline().split(",")[0].strip().strip('"') == "barcode"
-            table = pd.read_csv(path, header=0 if has_header else None, names=None if has_header else list(_COLUMNS))
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError, ValueError) as error:
-        raise InputError(path, f"unreadable ({str(error).strip()})", _AS_WRITTEN) from None
+            names = None if has_header else list(_COLUMNS)
+            table = pd.read_csv(path, header=0 if has_header else None, names=names)
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes a field too many for a name of the row
+                raise ValueError("its rows have more fields than there are columns")
     missing = [name for name in _COLUMNS if name not in table]
     if missing:
         raise InputError(path, f"no column {missing[0]}", _AS_WRITTEN)
     table = table[list(_COLUMNS)]
     numbers = table[list(_COLUMNS[1:])].apply(pd.to_numeric, errors="coerce")
-    lost = numbers.isna().any(axis=1) | table["barcode"].isna()
+    lost = ~(numbers.abs() <= _FARTHEST).all(axis=1) | table["barcode"].isna()
     if lost.any():
         what = f"{int(lost.sum())} rows lack a number, such as that of {table['barcode'][lost].iloc[0]}"
         raise InputError(path, what, _AS_WRITTEN)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.core.files import atomic_path
 from mistline.store.embeddings import ABSENT_KEY, ORIGIN_KEY, Origin
 
@@ -41,10 +41,9 @@ def read_absent(path: Path) -> str | None:
         InputError: the file is missing or damaged.
     """
     try:
-        about = pq.read_schema(path).metadata or {}
+        with parsing(path, "not a readable parquet file", "run the stage that makes it again"):
+            about = pq.read_schema(path).metadata or {}
     except FileNotFoundError:
         raise InputError(path, "no such file", "run the stage that makes it") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(path, f"not a readable parquet file ({error})", "run the stage that makes it again") from None
     reason = about.get(ABSENT_KEY)
-    return None if reason is None else str(reason.decode("utf-8"))
+    return None if reason is None else str(reason.decode("utf-8", "replace"))

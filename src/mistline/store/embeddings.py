@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.core.files import atomic_path
 
 ORIGIN_KEY = b"mistline"
@@ -78,18 +78,20 @@ class EmbeddingWriter:
         about = {ORIGIN_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
         table = pa.table(columns).replace_schema_metadata(about)
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._part, table.schema, compression="zstd")
+            self._writer = pq.ParquetWriter(self._part, table.schema, compression="zstd", write_page_checksum=True)
         self._writer.write_table(table)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        elif kind is None:
-            nothing = InputError(self._path, "no cell to embed", "leave this slide out")
-            self._atomic.__exit__(InputError, nothing, None)
-            raise nothing
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            elif kind is None:
+                raise InputError(self._path, "no cell to embed", "leave this slide out")
+        except BaseException as problem:
+            self._atomic.__exit__(type(problem), problem, problem.__traceback__)
+            raise
         self._atomic.__exit__(kind, error, trace)
 
 
@@ -102,7 +104,12 @@ def read_origin(path: Path) -> Origin:
     about = (_open(path).schema_arrow.metadata or {}).get(ORIGIN_KEY)
     if about is None:
         raise InputError(path, "does not say which model and dataset it was made from", _REMEDY)
-    return Origin(**json.loads(about))
+    with parsing(path, "does not say which model and dataset it was made from", _REMEDY):
+        values = json.loads(about)
+        kinds = {"model": str, "seed": int, "model_sha256": str, "dataset_version": str}
+        if {name: type(value) for name, value in values.items()} != kinds:
+            raise ValueError(f"{', '.join(kinds)} are texts and a number")
+        return Origin(**values)
 
 
 def read_blocks(path: Path) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float32]]]:
@@ -114,12 +121,13 @@ def read_blocks(path: Path) -> Iterator[tuple[NDArray[np.str_], NDArray[np.float
     file = _open(path)
     absent = (file.schema_arrow.metadata or {}).get(ABSENT_KEY)
     if absent is not None:
-        raise InputError(path, f"not run: {absent.decode('utf-8')}", "leave out what builds on it")
+        raise InputError(path, f"not run: {absent.decode('utf-8', 'replace')}", "leave out what builds on it")
     for number in range(file.num_row_groups):
-        table = file.read_row_group(number)
-        ids = np.array(table.column("cell_id").to_pylist(), dtype=np.str_)
-        names = [name for name in table.column_names if name != "cell_id"]
-        rows = np.column_stack([table.column(name).to_numpy() for name in names]).astype(np.float32, copy=False)
+        with parsing(path, "not a readable embedding", _REMEDY):
+            table = file.read_row_group(number)
+            ids = _ids(table.column("cell_id"))
+            names = [name for name in table.column_names if name != "cell_id"]
+            rows = np.column_stack([table.column(name).to_numpy() for name in names]).astype(np.float32, copy=False)
         _refuse_non_finite(path, ids, rows)
         yield ids, rows
 
@@ -132,13 +140,18 @@ def read_embedding(path: Path) -> tuple[NDArray[np.str_], NDArray[np.float32]]:
     return np.concatenate([ids for ids, _ in blocks]), np.concatenate([rows for _, rows in blocks])
 
 
+def _ids(column: pa.ChunkedArray) -> NDArray[np.str_]:
+    if not pa.types.is_string(column.type) or column.null_count:
+        raise ValueError("its cell ids are no texts")
+    return np.array(column.to_pylist(), dtype=np.str_)
+
+
 def _open(path: Path) -> Any:
     try:
-        return pq.ParquetFile(path)
+        with parsing(path, "not a readable parquet file", _REMEDY):
+            return pq.ParquetFile(path, page_checksum_verification=True)
     except FileNotFoundError:
         raise InputError(path, "no such file", "run embed") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(path, f"not a readable parquet file ({error})", _REMEDY) from None
 
 
 def _refuse_non_finite(path: Path, cell_ids: Sequence[str] | NDArray[np.str_], rows: NDArray[np.float32]) -> None:

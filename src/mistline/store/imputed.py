@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.core.files import atomic_path
 from mistline.store.embeddings import ORIGIN_KEY, Origin
 
@@ -89,12 +89,10 @@ def read_imputed(path: Path) -> ImputedGenes:
         InputError: the file is missing or damaged, or holds something else.
     """
     try:
-        own = _imputed(pq.read_table(path, page_checksum_verification=True))
+        with parsing(path, "not readable as imputed genes", "run the method again"):
+            own = _imputed(pq.read_table(path, page_checksum_verification=True))
     except FileNotFoundError:
         raise InputError(path, "no such file", "run impute-folds or impute-slide") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
-        what = f"not readable as imputed genes ({type(error).__name__}: {error})"
-        raise InputError(path, what, "run the method again") from None
     wrong = _wrong(own)
     if wrong:
         raise InputError(path, wrong, "run the method again")

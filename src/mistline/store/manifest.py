@@ -91,7 +91,11 @@ def read_manifest(path: Path) -> Manifest:
     if content.get("format_version") != FORMAT_VERSION:
         what = f"format {content.get('format_version')}, this program reads format {FORMAT_VERSION}"
         raise InputError(found, what, "run seal_dataset again")
-    if content.get("version") != version_of(content):
+    try:
+        is_sealed = content.get("version") == version_of(content)
+    except ValueError:  # NaN, which no manifest was written with
+        is_sealed = False
+    if not is_sealed:
         raise InputError(found, "its content was changed after it was sealed", "run seal_dataset again")
     return Manifest(found, content)
 

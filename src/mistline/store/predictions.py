@@ -45,7 +45,7 @@ def write_predictions(path: Path, table: pd.DataFrame, origin: Origin) -> None:
     stored = pa.Table.from_pandas(table[[*KEYS, *names]], preserve_index=False)
     about = {ORIGIN_KEY: json.dumps(asdict(origin), sort_keys=True)}
     with atomic_path(path) as part:
-        pq.write_table(stored.replace_schema_metadata(about), part, compression="zstd")
+        pq.write_table(stored.replace_schema_metadata(about), part, compression="zstd", write_page_checksum=True)
 
 
 def class_columns(table: pd.DataFrame) -> list[str]:

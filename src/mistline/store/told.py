@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
+from mistline.core.errors import InputError, parsing
 from mistline.core.files import atomic_path
 from mistline.store.embeddings import ORIGIN_KEY, Origin
 
@@ -115,12 +115,10 @@ class Kind(Generic[Own]):
             InputError: the file is missing or damaged, or holds something else.
         """
         try:
-            own = self._read(pq.read_table(path, page_checksum_verification=True))
+            with parsing(path, f"not readable as {self.what}", f"run {self.stage} again"):
+                own = self._read(pq.read_table(path, page_checksum_verification=True))
         except FileNotFoundError:
             raise InputError(path, "no such file", f"run {self.stage}") from None
-        except (OSError, KeyError, TypeError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
-            what = f"not readable as {self.what} ({type(error).__name__}: {error})"
-            raise InputError(path, what, f"run {self.stage} again") from None
         wrong = self._wrong(own)
         if wrong:
             raise InputError(path, wrong, f"run {self.stage} again")
@@ -179,7 +177,11 @@ def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
 
 def _values(column: pa.ChunkedArray, kind: pa.DataType) -> NDArray[Any]:
     if kind == pa.string():
+        if column.null_count:
+            raise ValueError("a name is missing")
         return np.array(column.to_pylist(), dtype=np.str_)
+    if column.type != kind or column.null_count:
+        raise ValueError(f"a column is of {column.type}, not {kind}, or has gaps")
     return np.asarray(column.to_numpy())
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
 from mistline.mist.pair import Pair, open_pairs
@@ -286,10 +287,7 @@ def _read_cells(item: SlideFiles, rows: NDArray[np.int64]) -> pd.DataFrame:
 
 
 def _table(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, columns=columns)
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "run the stage that makes it") from None
+    return read_parquet(path, columns, "the stage that makes it")
 
 
 def _given(path: Path | None, what: str, stage: str) -> Path:

@@ -95,6 +95,8 @@ def load(config: Path) -> Checkpoint:
     try:
         identity = Identity(**{field: values[field] for field in Identity.__dataclass_fields__})
         expected = {weights: values["weights_sha256"], genes: values["genes_sha256"]}
+        if not isinstance(identity.params, Mapping) or not isinstance(identity.name, str):
+            raise TypeError("no settings, or no name")
     except (KeyError, TypeError):
         raise InputError(config, "not the config of a trained model", "run train again") from None
     for path, sha256 in expected.items():

@@ -17,11 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
-from mistline.xenium.ids import decode
+from mistline.xenium.ids import decode, require_ids
 from mistline.xenium.tables import columns_of, stream_columns
 
 MIN_THICKNESS_UM = 0.01  # root mean square distance of the vertices from the line through them
 _STEPS_PER_UM = 1024
+_FARTHEST_UM = 1e5  # of a vertex from the origin, so that sums of squares stay exact; a slide is 75 mm long
 _LABEL_BITS = 32
 _REMEDY = "use the table that belongs to this bundle's cells.parquet"
 
@@ -100,6 +101,7 @@ def _grouped(path: Path, cell_ids: pd.Index, columns: list[str]) -> Iterator[tup
     foreign: set[str] = set()
     for batch in stream_columns(path, ["cell_id", *columns]):
         column = batch.column("cell_id")
+        require_ids(column.type, f"{path}, column cell_id")
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         if encoded.null_count:
             raise InputError(path, f"{encoded.null_count} vertices have no cell_id", _REMEDY)
@@ -120,9 +122,13 @@ def _vertices(path: Path, batch: pa.RecordBatch) -> NDArray[np.float64]:
     columns = [batch.column(name) for name in ("vertex_x", "vertex_y")]
     if not all(pa.types.is_floating(column.type) or pa.types.is_integer(column.type) for column in columns):
         raise InputError(path, "vertex_x or vertex_y is not stored as numbers", _REMEDY)
-    xy_um = np.stack([column.cast(pa.float64()).to_numpy(zero_copy_only=False) for column in columns], axis=1)
+    numbers = [column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for column in columns]
+    xy_um = np.stack(numbers, axis=1)
     if not np.isfinite(xy_um).all():
         raise InputError(path, "a vertex is no finite number", "copy the table again from the run's output bundle")
+    if (np.abs(xy_um) > _FARTHEST_UM).any():
+        far = float(np.abs(xy_um).max())
+        raise InputError(path, f"a vertex lies at {far:g} um, on no slide", "use the table as the instrument wrote it")
     return xy_um
 
 

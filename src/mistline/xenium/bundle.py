@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mistline.core.errors import InputError
+from mistline.core.files import parse_json
 
 MAX_PIXEL_SIZE_DIFFERENCE = 0.005
+_LARGEST_PIXEL_UM = 100.0
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,13 @@ def check_pixel_size(pixel_size_um: float, image: Path, image_pixel_size_um: flo
 
 
 def _read_object(path: Path) -> dict[str, Any]:
+    again = "copy it again from the run's output bundle"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path, "truncated or not JSON", again)
     except FileNotFoundError:
         raise InputError(path, "no such file", "copy it from the run's output bundle") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            path, f"truncated or not JSON ({error})", "copy it again from the run's output bundle"
-        ) from None
     if not isinstance(values, dict):
-        raise InputError(path, "not a JSON object", "copy it again from the run's output bundle")
+        raise InputError(path, "not a JSON object", again)
     return values
 
 
@@ -99,22 +97,33 @@ def _text(values: dict[str, Any], key: str) -> str:
 
 
 def _pixel_size(path: Path, values: dict[str, Any]) -> float:
-    value = values.get("pixel_size")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise InputError(
-            path,
-            f"pixel_size must be a number above zero, not {value!r}",
-            "restore the file as the instrument wrote it",
-        )
-    return float(value)
+    number = _number(values.get("pixel_size"))
+    if number is None or not 0 < number <= _LARGEST_PIXEL_UM:
+        what = f"pixel_size must be a number above zero, not {values.get('pixel_size')!r}"
+        if number is not None and number > 0:
+            what = f"pixel_size is {number:g} um, which no microscope has"
+        raise InputError(path, what, "restore the file as the instrument wrote it")
+    return number
 
 
 def _count(path: Path, values: dict[str, Any], key: str) -> int | None:
     value = values.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+    number = _number(value)
+    if number is None or number < 0 or number != int(number):
         raise InputError(
             path, f"{key} must be a whole number, not {value!r}", "restore the file as the instrument wrote it"
         )
-    return int(value)
+    return int(number)
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number; None for anything else. The numbers of JSON have no bounds, those of a float do."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None

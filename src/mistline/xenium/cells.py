@@ -67,7 +67,7 @@ def _numbers(path: Path, stored: str, column: pa.ChunkedArray) -> np.ndarray:
             f"column {stored} is stored as {column.type}, not as numbers",
             "use the table as the instrument wrote it",
         )
-    return column.cast(pa.float64()).to_numpy()  # nulls become NaN
+    return column.cast(pa.float64(), safe=False).to_numpy()  # nulls become NaN
 
 
 def _refuse_unfinite(path: Path, cells: pd.DataFrame, name: str) -> None:

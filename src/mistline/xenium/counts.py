@@ -7,7 +7,7 @@ million entries at a time; what stays in memory is one int32 value and one int32
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from mistline.core.errors import InputError, system_error
+from mistline.core.errors import InputError, first_line, system_error
+from mistline.core.hdf5 import require_sound
 from mistline.xenium.cells import refuse_duplicates
 from mistline.xenium.ids import Ids, decode
 from mistline.xenium.panel import Panel, gene_ids, is_missing
@@ -32,6 +33,8 @@ _AS_WRITTEN = "use the matrix as the instrument wrote it"
 _DATASETS = (
     "barcodes", "data", "indices", "indptr", "shape", "features/id", "features/name", "features/feature_type",
 )  # fmt: skip
+_KINDS = {"data": "iuf", "indices": "iu", "indptr": "iu", "shape": "iu"}  # the others are text
+Group = Mapping[str, h5py.Dataset]
 
 
 @dataclass(frozen=True)
@@ -113,23 +116,40 @@ def read_counts(path: Path, panel: Panel | None = None) -> Counts:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[h5py.Group]:
+def _open(path: Path) -> Iterator[Group]:
+    """Open a matrix: its datasets by name, each of one axis and of a type that can hold what it should."""
     if not path.is_file():
         raise InputError(path, "no such file", "copy it from the run's output bundle")
+    with _reading(path), h5py.File(path, "r", locking=False) as file:
+        if "matrix" not in file or any(name not in file["matrix"] for name in _DATASETS):
+            raise InputError(path, "an HDF5 file, but not a 10x feature matrix", _AS_WRITTEN)
+        require_sound(path, file["matrix"])
+        group = {name: file["matrix"][name] for name in _DATASETS}
+        for name, data in group.items():
+            wanted = _KINDS.get(name, "SO")
+            if not isinstance(data, h5py.Dataset) or data.ndim != 1 or data.dtype.kind not in wanted:
+                kind = "one row of numbers" if name in _KINDS else "text"
+                raise InputError(path, f"matrix/{name} is not {kind}", _AS_WRITTEN)
+        yield group
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name the file that HDF5 cannot read further; bugs of ours are none of these errors."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            if "matrix" not in file or any(name not in file["matrix"] for name in _DATASETS):
-                raise InputError(path, "an HDF5 file, but not a 10x feature matrix", _AS_WRITTEN)
-            yield file["matrix"]
-    except OSError as error:
-        raise system_error(error, path) or InputError(
-            path, f"truncated or not an HDF5 file ({error})", _COPY_AGAIN
-        ) from error
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        told = system_error(error, path) if isinstance(error, OSError) else None
+        what = f"truncated or not an HDF5 file ({first_line(error)})"
+        raise told or InputError(path, what, _COPY_AGAIN) from error
 
 
-def _features(path: Path, group: h5py.Group, panel: Panel | None) -> Features:
+def _features(path: Path, group: Group, panel: Panel | None) -> Features:
     stored, names, types = (_text(path, group, f"features/{key}") for key in ("id", "name", "feature_type"))
-    n_features, n_cells = (int(value) for value in group["shape"][()])
+    shape = group["shape"][()].tolist()
+    if len(shape) != len(("features", "cells")):
+        raise InputError(path, f"its shape has {len(shape)} numbers", _AS_WRITTEN)
+    n_features, n_cells = shape
     n_entries = len(group["data"])
     sizes_agree = (
         len(stored) == len(names) == len(types) == n_features
@@ -160,7 +180,7 @@ def _require_ids(path: Path, ids: Sequence[str], symbols: Sequence[str]) -> None
         raise InputError(path, f"{len(doubled)} gene ids occur more than once, such as {doubled[0]}", _AS_WRITTEN)
 
 
-def _text(path: Path, group: h5py.Group, name: str) -> NDArray[np.object_]:
+def _text(path: Path, group: Group, name: str) -> NDArray[np.object_]:
     try:
         return group[name].asstr()[()].astype(object)
     except (TypeError, UnicodeDecodeError):
@@ -168,7 +188,7 @@ def _text(path: Path, group: h5py.Group, name: str) -> NDArray[np.object_]:
 
 
 def _read_matrix(
-    path: Path, group: h5py.Group, features: Features, rank: NDArray[np.int64]
+    path: Path, group: Group, features: Features, rank: NDArray[np.int64]
 ) -> tuple[sparse.csr_matrix, NDArray[np.int64]]:
     """Return the gene counts and each cell's control counts; `rank` is each gene's place in the sorted order."""
     indptr = _pointers(path, group, features)
@@ -206,7 +226,7 @@ def _read_matrix(
     return matrix, control
 
 
-def _pointers(path: Path, group: h5py.Group, features: Features) -> NDArray[np.int64]:
+def _pointers(path: Path, group: Group, features: Features) -> NDArray[np.int64]:
     indptr = group["indptr"][()].astype(np.int64)
     if indptr[0] != 0 or indptr[-1] != features.n_entries or (np.diff(indptr) < 0).any():
         raise InputError(path, "the matrix's column pointers contradict its entries", _COPY_AGAIN)
@@ -230,7 +250,7 @@ def _no_counts(features: Features, feature: NDArray[np.integer[Any]], value: NDA
     return ~is_count & (features.types[feature] != "Protein Expression")
 
 
-def _no_count(path: Path, group: h5py.Group, indptr: NDArray[np.int64], bad: NDArray[np.int64]) -> InputError:
+def _no_count(path: Path, group: Group, indptr: NDArray[np.int64], bad: NDArray[np.int64]) -> InputError:
     """Name the first of the entries `bad`, which are no counts."""
     entry = int(bad[0])
     barcode = group["barcodes"].asstr()[int(np.searchsorted(indptr, entry, side="right")) - 1]

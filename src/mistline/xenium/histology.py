@@ -170,8 +170,9 @@ def _colour_pages(path: Path, file: tifffile.TiffFile) -> tuple[tifffile.TiffPag
     pages = [page.aspage() for page in file.pages]
     full = pages[0]
     place = f"{path}, page 0"
-    if full.axes not in ("YXS", "SYX") or full.samplesperpixel != 3 or full.photometric.name not in _COLOUR:
-        found = f"{full.samplesperpixel} sample(s) of {full.photometric.name} along {full.axes}"
+    colours = getattr(full.photometric, "name", str(full.photometric))  # a number where it is none that is known
+    if full.axes not in ("YXS", "SYX") or full.samplesperpixel != 3 or colours not in _COLOUR:
+        found = f"{full.samplesperpixel} sample(s) of {colours} along {full.axes}"
         raise InputError(place, f"an H&E image has red, green and blue, not {found}", _SAVE_AS)
     if full.dtype != np.uint8:
         raise InputError(place, f"pixels of type {full.dtype}, not uint8", _SAVE_AS)

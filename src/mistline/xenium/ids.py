@@ -88,13 +88,24 @@ def encode_pairs(ids: Ids, where: str) -> NDArray[np.uint32]:
     return np.stack([prefix, tail.astype(np.uint32)], axis=1)
 
 
+def require_ids(kind: pa.DataType, where: str) -> None:
+    """Refuse a column that cannot hold ids.
+
+    Raises:
+        InputError: it is neither of integers nor of text, plain or as a dictionary.
+    """
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
+    if not any(is_kind(inner) for is_kind in (*kinds, pa.types.is_large_binary)):
+        raise InputError(where, f"cell ids stored as {inner}", _REMEDY)
+
+
 def _as_arrow(values: pa.Array | pa.ChunkedArray | NDArray[Any], where: str) -> pa.Array:
     if isinstance(values, np.ndarray):
-        values = pa.array(values)
+        try:
+            values = pa.array(values)
+        except (pa.ArrowException, TypeError):
+            raise InputError(where, f"cell ids stored as {values.dtype} {values.shape}", _REMEDY) from None
     array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_binary)
-    if not any(is_kind(array.type) for is_kind in (*kinds, pa.types.is_large_binary)):
-        raise InputError(where, f"cell ids stored as {array.type}", _REMEDY)
-    return array
+    require_ids(array.type, where)
+    return array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

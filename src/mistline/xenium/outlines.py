@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
-from mistline.xenium.ids import decode
+from mistline.xenium.ids import decode, require_ids
 from mistline.xenium.tables import columns_of, stream_columns
 
 _REMEDY = "restore the table as the instrument wrote it, then run read_cells for this slide again"
@@ -67,6 +67,7 @@ def _batches(
     """Yield (row of the cell, label within the cell, vertices) of each batch, wanted cells only."""
     for batch in stream_columns(path, ["cell_id", "vertex_x", "vertex_y", *(["label_id"] if has_label else [])]):
         column = batch.column("cell_id")
+        require_ids(column.type, f"{path}, column cell_id")
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
         if encoded.null_count:
             raise InputError(path, f"{encoded.null_count} vertices have no cell_id", _REMEDY)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mistline.core.errors import InputError
+from mistline.core.files import parse_json
 
 _NOTHING = frozenset({"", "nan", "na", "n/a", "none", "null", "-"})
 _ENSEMBL = re.compile(r"ENS[A-Z]{0,8}G\d{6,}(\.\d+)?")
@@ -35,16 +35,12 @@ def read_panel(path: Path) -> Panel:
         InputError: the file is missing, is not JSON or lists no targets.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path, "truncated or not JSON", "copy it again from the run's output bundle")
         payload = values["payload"]
         genes = [target["type"]["data"] for target in payload["targets"] if target["type"]["descriptor"] == "gene"]
         ensembl_of = {str(gene["name"]): str(gene["id"]) for gene in genes if is_ensembl(str(gene.get("id", "")))}
     except FileNotFoundError:
         raise InputError(path, "no such file", "copy it from the run's output bundle") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            path, f"truncated or not JSON ({error})", "copy it again from the run's output bundle"
-        ) from None
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             path,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mistline.core.errors import InputError, system_error
+from mistline.core.errors import InputError, parsing
 
 _BATCH_ROWS = 1 << 18
 
@@ -21,25 +21,26 @@ def open_table(path: Path) -> Iterator[pq.ParquetFile]:
     Raises:
         InputError: the file is missing, truncated or no parquet file, also when that shows only while reading rows.
     """
+    again = "copy it again from the run's output bundle"
     try:
-        with pq.ParquetFile(path) as table:
+        with parsing(path, "truncated or not a parquet file", again), pq.ParquetFile(path) as table:
             yield table
     except FileNotFoundError:
         raise InputError(path, "no such file", "copy it from the run's output bundle") from None
-    except (pa.ArrowInvalid, pa.ArrowException, OSError) as error:
-        told = system_error(error, path) if isinstance(error, OSError) else None
-        raise told or InputError(
-            path,
-            f"truncated or not a parquet file ({_first_line(error)})",
-            "copy it again from the run's output bundle",
-        ) from error
 
 
 def columns_of(path: Path) -> dict[str, pa.DataType]:
-    """Return the name and type of every column."""
+    """Return the name and type of every column.
+
+    Raises:
+        InputError: the file cannot be read, or two columns have one name.
+    """
     with open_table(path) as table:
         schema = table.schema_arrow
-    return {field.name: field.type for field in schema}
+    found = {field.name: field.type for field in schema}
+    if len(found) < len(schema):
+        raise InputError(path, "two columns have one name", "use the table as the instrument wrote it")
+    return found
 
 
 def n_rows(path: Path) -> int:
@@ -73,7 +74,3 @@ def require_columns(path: Path, columns: Sequence[str]) -> None:
             f"column {', '.join(missing)} is missing (there are {', '.join(there)})",
             "use the table as the instrument wrote it",
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -15,10 +15,12 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError, system_error
+from mistline.core.errors import InputError, parsing, system_error
 
 DOWNLOAD_AGAIN = "download it again and compare its size and checksum with the source's"
+SEPARATE = 2  # planar configuration of a page whose samples lie in tiles of their own
 _BAND_ROWS = 1024
+_LARGEST_TILE_PX = 2**28
 _DTYPES = ("uint8", "uint16")
 _UNREADABLE = (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, RuntimeError, struct.error)
 # A damaged file is reported once, by our own sentence.
@@ -34,16 +36,13 @@ def opened(path: Path) -> Iterator[tifffile.TiffFile]:
     """
     try:
         # A series would follow the OME-XML into other files; pages stay in this one.
-        file = tifffile.TiffFile(path)
+        with parsing(path, "truncated or not a TIFF", DOWNLOAD_AGAIN):
+            file = tifffile.TiffFile(path)
     except FileNotFoundError:
         raise InputError(path, "no such file", "copy it from the run's output bundle") from None
-    except _UNREADABLE as error:
-        raise InputError(path, f"truncated or not a TIFF ({error})", DOWNLOAD_AGAIN) from error
     with file:
-        try:
+        with parsing(path, "its pages are damaged or cut off", DOWNLOAD_AGAIN):
             _require_whole(path, file)
-        except _UNREADABLE as error:
-            raise InputError(path, f"its pages are damaged or cut off ({error})", DOWNLOAD_AGAIN) from error
         yield file
 
 
@@ -59,6 +58,8 @@ def _require_whole(path: Path, file: tifffile.TiffFile) -> None:
     size = file.filehandle.size
     for page in (page.aspage() for page in file.pages):
         levels = reduced(page)
+        for image in (page, *levels):
+            _require_its_tiles(path, image)
         lost = bool(page.subifds) and len(levels) != len(page.subifds)
         ends = np.concatenate(
             [np.add(item.dataoffsets, item.databytecounts, dtype=np.int64) for item in [page, *levels]]
@@ -66,6 +67,21 @@ def _require_whole(path: Path, file: tifffile.TiffFile) -> None:
         if lost or (ends > size).any():
             what = f"the file ends after {size} bytes, before all tiles of this page are complete"
             raise InputError(f"{path}, page {page.index}", what, DOWNLOAD_AGAIN)
+
+
+def _require_its_tiles(path: Path, page: tifffile.TiffPage) -> None:
+    """Refuse a page that claims another size than its tiles have, or tiles that no memory is meant to hold."""
+    place = f"{path}, page of {page.imagelength} x {page.imagewidth} px"
+    rows, columns = _tile_shape(page) if page.is_tiled else (int(page.rowsperstrip), int(page.imagewidth))
+    if min(page.imagelength, page.imagewidth, rows, columns) < 1:
+        raise InputError(place, "it has no pixels", DOWNLOAD_AGAIN)
+    planes = int(page.samplesperpixel) if int(page.planarconfig) == SEPARATE else 1
+    needed = planes * -(-page.imagelength // rows) * -(-page.imagewidth // columns)
+    if not needed == len(page.dataoffsets) == len(page.databytecounts):
+        what = f"it needs {needed} tiles of {rows} x {columns} px and has {len(page.dataoffsets)}"
+        raise InputError(place, what, DOWNLOAD_AGAIN)
+    if page.is_tiled and rows * columns > _LARGEST_TILE_PX:
+        raise InputError(place, f"its tiles are {rows} x {columns} px", "save it in tiles of 1024 x 1024 px")
 
 
 def _order(file: tifffile.TiffFile) -> Literal["little", "big"]:

@@ -94,6 +94,13 @@ def test_a_bad_sheet(tmp_path: Path, text: str | None, sentence: str) -> None:
         read_sheet(sheet)
 
 
+@pytest.mark.parametrize("data", [b"slide\tb\xfcndle\ns1\tb\n", b"slide\ns\0\n", "slide\n".encode("utf-16")])
+def test_a_sheet_that_is_no_text(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "slides.tsv").write_bytes(data)
+    with pytest.raises(ConfigError):
+        load_config({"slides": str(tmp_path / "slides.tsv")}, root=Path())
+
+
 def test_an_image_belongs_to_a_table():
     assert config(slides=[TABLE | {"image": "i.png"}]).has_images
     assert not config(slides=[TABLE]).has_images

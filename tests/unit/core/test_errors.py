@@ -3,10 +3,19 @@ from __future__ import annotations
 import errno
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
-from mistline.core.errors import ConfigError, InputError, MistlineError, OutputError, ResourceError, system_error
+from mistline.core.errors import (
+    ConfigError,
+    InputError,
+    MistlineError,
+    OutputError,
+    ResourceError,
+    parsing,
+    system_error,
+)
 
 
 def test_one_sentence() -> None:
@@ -53,3 +62,27 @@ def test_an_input_that_fails_while_an_output_is_made_is_named_itself():
 def test_what_the_system_did_not_refuse_stays_what_it_is():
     assert system_error(FileNotFoundError(errno.ENOENT, "..."), "a") is None
     assert system_error(OSError("no number"), "a") is None
+
+
+def test_a_value_of_a_file_stays_on_one_line_and_short() -> None:
+    error = InputError("a\nb", "x\x1b[31m" + "y" * 10_000, "look\r")
+    assert str(error).startswith(r"a\nb: x\x1b[31myyy")
+    assert str(error).endswith(r"yyy; look\r.")
+    assert len(str(error)) < 2000
+
+
+@pytest.mark.parametrize("error", [KeyError("a"), RecursionError(), RuntimeError("bad heap"), MemoryError(), OSError()])
+def test_whatever_a_parser_raises_is_one_sentence(error: Exception, tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with (
+        pytest.raises(InputError, match=r"a: damaged \(.+\); copy it again\."),
+        parsing(tmp_path / "a", "damaged", "copy it again"),
+    ):
+        raise error
+
+
+def test_what_is_told_already_and_what_is_not_there_stay_what_they_are(tmp_path: Path) -> None:
+    for error in (ConfigError("a", "b", "c"), FileNotFoundError()):
+        with pytest.raises(type(error)) as caught, parsing(tmp_path / "a", "damaged", "copy it again"):
+            raise error
+        assert caught.value is error

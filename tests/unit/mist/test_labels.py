@@ -37,6 +37,7 @@ def test_byte_order_mark_is_no_part_of_the_header(tmp_path):
         ("cell_id,a\n7,x\n99,y\n98,z\n", "labels of 2 ids that are no cell of the bundle, such as '98'"),
         ("", "not a csv"),
         ("cell_id,a,b\n7,x,y\n12,z", "row 2 below the header has 2 of 3 fields; the file may be cut off"),
+        ("cell_id,a\n7,x,y\n12,x,y\n", "row 1 below the header has 3 of 2 fields"),
         ("cell_id,a\n7,x,y,z\n12,x\n7,x,y,z,w\n", "not a csv"),
     ],
 )

@@ -80,3 +80,21 @@ def test_a_real_slice_covers_the_capture_area():
     assert (int(found.in_tissue.sum()), len(found.cell_ids)) == (4226, 4992)
     assert 6300 < width_um < 6800
     assert 6300 < height_um < 6800
+
+
+@pytest.mark.parametrize("value", [0, -1, "89", None, 1e300, [89]])
+def test_a_scale_factor_is_a_number_of_a_size(value, tmp_path):
+    folder = write_visium(tmp_path / "v", factors={"microns_per_pixel": value})
+    with pytest.raises(InputError, match="the scale factor microns_per_pixel is"):
+        read_table(folder, "counts", None)
+
+
+def test_positions_with_a_field_too_many_or_no_number(tmp_path):
+    path = write_visium(tmp_path / "v", matrix=False) / "spatial/tissue_positions.csv"
+    text = path.read_text()
+    path.write_text(text.replace("\n", ",1\n").replace(",1\n", "\n", 1))
+    with pytest.raises(InputError, match="its rows have more fields than there are columns"):
+        read_table(tmp_path / "v", "counts", None)
+    path.write_text(text.replace("AAAC0003-1,1,", "AAAC0003-1,1e999,"))
+    with pytest.raises(InputError, match="1 rows lack a number, such as that of AAAC0003-1"):
+        read_table(tmp_path / "v", "counts", None)

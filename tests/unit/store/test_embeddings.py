@@ -63,3 +63,21 @@ def test_a_table_without_origin_and_a_damaged_file_are_refused(tmp_path):
     path.write_bytes(b"PAR1 not really")
     with pytest.raises(InputError, match="not a readable parquet file"):
         read_origin(path)
+
+
+def test_a_flipped_bit_in_the_numbers_is_told_by_a_checksum(tmp_path):
+    path = tmp_path / "e.parquet"
+    with EmbeddingWriter(path, Origin("m", 0, "w", "v")) as writer:
+        writer.put([f"c{number}" for number in range(2000)], np.random.default_rng(0).random((2000, 4), np.float32))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"not a readable embedding .*checksum"):
+        read_embedding(path)
+
+
+def test_an_origin_of_other_types_is_refused(tmp_path):
+    about = {b"mistline": b'{"model": 1, "seed": "a", "model_sha256": "", "dataset_version": ""}'}
+    pq.write_table(pa.table({"cell_id": ["a"]}).replace_schema_metadata(about), tmp_path / "e.parquet")
+    with pytest.raises(InputError, match="does not say which model and dataset it was made from"):
+        read_origin(tmp_path / "e.parquet")

@@ -25,20 +25,31 @@ def test_announced_cells_may_be_absent(tmp_path):
     assert read_experiment(_write(tmp_path, num_cells=None)).n_cells is None
 
 
-@pytest.mark.parametrize("value", [0, -0.2, None, "0.2125", True, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [0, -0.2, None, "0.2125", True, 10**400])
 def test_pixel_size_must_be_above_zero(tmp_path, value):
     with pytest.raises(InputError, match=r"experiment.xenium: pixel_size must be a number above zero, not .*; restore"):
         read_experiment(_write(tmp_path, pixel_size=value))
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "many"])
+def test_pixels_of_no_microscope(tmp_path):
+    with pytest.raises(InputError, match=r"pixel_size is 1e\+09 um, which no microscope has"):
+        read_experiment(_write(tmp_path, pixel_size=1e9))
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "many", 10**400])
 def test_number_of_cells_must_be_whole(tmp_path, value):
     with pytest.raises(InputError, match="num_cells must be a whole number"):
         read_experiment(_write(tmp_path, num_cells=value))
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [('{"pixel_size": 0.2', "truncated or not JSON"), ("[]", "not a JSON object")]
+    ("text", "what"),
+    [
+        ('{"pixel_size": 0.2', "truncated or not JSON"),
+        ("[]", "not a JSON object"),
+        ("[" * 10**5, "truncated or not JSON"),
+        ('{"a": NaN}', "truncated or not JSON"),
+    ],
 )
 def test_damaged_file(tmp_path, text, what):
     path = tmp_path / "experiment.xenium"

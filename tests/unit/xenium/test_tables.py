@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from mistline.core.errors import InputError
@@ -43,3 +44,9 @@ def test_damage_inside_a_row_group_is_found_while_streaming(path):
     assert n_rows(path) == 1000
     with pytest.raises(InputError, match=r"t.parquet: truncated or not a parquet file"):
         list(stream_columns(path, ["a"]))
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    pa.parquet.write_table(pa.table([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t.parquet: two columns have one name"):
+        columns_of(tmp_path / "t.parquet")

@@ -61,7 +61,7 @@ class Drawer(Section):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {**SIZES.get(values.get("size", "small"), {}), **values}
+        return {**SIZES.get(str(values.get("size", "small")), {}), **values}
 
     @model_validator(mode="after")
     def _asks_once(self) -> Self:

@@ -107,7 +107,7 @@ class Params(Section):
         name = values.get("preset")
         if name is None:
             return values if _PARTS & values.keys() else {**PRESETS["cross_attention"], "official": False, **values}
-        if name not in PRESETS:
+        if str(name) not in PRESETS:
             raise ValueError(f"unknown preset {name!r}: known are {', '.join(PRESETS)}")
         return {**PRESETS[name], **values}
 

@@ -129,9 +129,9 @@ class Params(Section):
         if not isinstance(values, dict):
             return values
         preset = values.get("preset", "gest")
-        if preset not in PRESETS:
+        if str(preset) not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}: known are {', '.join(PRESETS)}")
-        return {**SIZES.get(values.get("size", "small"), {}), **PRESETS[preset], **values}
+        return {**SIZES.get(str(values.get("size", "small")), {}), **PRESETS[preset], **values}
 
     @model_validator(mode="after")
     def _make_sense(self) -> Self:

@@ -175,9 +175,9 @@ class Params(Section):
         if not isinstance(values, dict):
             return values
         preset, size = values.get("preset", "fusion"), values.get("size", "small")
-        if preset not in PRESETS:
+        if str(preset) not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}: known are {', '.join(PRESETS)}")
-        filled = {**SIZES.get(size, {}), **PRESETS[preset], **values}
+        filled = {**SIZES.get(str(size), {}), **PRESETS[preset], **values}
         if values.get("steps") is not None and "epochs" not in values:
             filled["epochs"] = None
         return filled

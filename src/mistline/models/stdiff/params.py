@@ -40,7 +40,7 @@ class Params(Section):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: Any) -> Any:
-        return {**SIZES.get(values.get("size", "default"), {}), **values} if isinstance(values, dict) else values
+        return {**SIZES.get(str(values.get("size", "default")), {}), **values} if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _make_sense(self) -> Self:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
@@ -93,8 +94,12 @@ class Network(nn.Module):
         """
         self.batches += 1
         weight = (1 / self.batches.float()).clamp(min=memory)
-        self.first.lerp_(mean.mean((0, 2, 3)), weight)
-        self.second.lerp_((mean.square() + log_variance.exp()).mean((0, 2, 3)), weight)
+        moments = torch.stack([mean.mean((0, 2, 3)), (mean.square() + log_variance.exp()).mean((0, 2, 3))])
+        if dist.is_initialized():  # one process keeps the weights, and sees its own share of the cells only
+            dist.all_reduce(moments)
+            moments /= dist.get_world_size()
+        self.first.lerp_(moments[0], weight)
+        self.second.lerp_(moments[1], weight)
 
     def scale(self) -> tuple[Tensor, Tensor]:
         """Return mean and standard deviation [c, 1, 1] of the latents of training cells."""

@@ -66,7 +66,7 @@ class Params(Section):
     def _fill_in(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {**SIZES.get(values.get("size", "paper"), {}), **values}
+        return {**SIZES.get(str(values.get("size", "paper")), {}), **values}
 
     @model_validator(mode="after")
     def _make_sense(self) -> Self:

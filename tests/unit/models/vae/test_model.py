@@ -15,6 +15,7 @@ from mistline.core.errors import InputError
 from mistline.core.hashing import hash_file
 from mistline.models.contract import Context, Needs
 from mistline.models.vae.model import Model
+from mistline.models.vae.network import Network
 from mistline.models.vae.params import Params
 from mistline.train import loop
 from mistline.train.device import cpu_threads
@@ -243,3 +244,20 @@ def test_settings():
     for wrong in ({"image_size": 30}, {"weights": "a"}, {"norm_groups": 5}):
         with pytest.raises(ValidationError):
             Params(**{"size": "tiny", **wrong})
+
+
+def test_moments_are_of_the_cells_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 0 keeps the weights: its moments are those of every process's share."""
+    own, other, log_variance = torch.zeros(2, 4, 2, 2), torch.full((2, 4, 2, 2), 2.0), torch.zeros(2, 4, 2, 2)
+    alone, team = (Network({"latent_channels": 4, "norm_num_groups": 32}, 1, 1e-6) for _ in range(2))
+    alone.notice(torch.cat([own, other]), torch.cat([log_variance] * 2), 0.0)
+
+    def add_the_other(moments: torch.Tensor) -> None:
+        moments += torch.stack([other.mean((0, 2, 3)), (other.square() + log_variance.exp()).mean((0, 2, 3))])
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", add_the_other)
+    team.notice(own, log_variance, 0.0)
+    torch.testing.assert_close(team.first, alone.first)
+    torch.testing.assert_close(team.second, alone.second)
