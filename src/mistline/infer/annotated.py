@@ -6,7 +6,7 @@ longer to import than a small slide takes to embed.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -43,8 +43,10 @@ class AnnotatedWriter:
         self._arrays: dict[str, h5py.Dataset] = {}
 
     def __enter__(self) -> AnnotatedWriter:
-        self._file = h5py.File(self._atomic.__enter__(), "w")
-        _say(self._file.create_group("obsm"), _DICT)
+        with ExitStack() as stack:
+            self._file = stack.enter_context(h5py.File(stack.enter_context(self._atomic), "w"))
+            _say(self._file.create_group("obsm"), _DICT)
+            self._stack = stack.pop_all()
         return self
 
     def put(self, block: Block) -> None:
@@ -57,10 +59,13 @@ class AnnotatedWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._finish()
-        self._file.close()
-        self._atomic.__exit__(kind, error, trace)
+        try:
+            if kind is None:
+                self._finish()
+        except BaseException as problem:
+            self._stack.__exit__(type(problem), problem, problem.__traceback__)
+            raise
+        self._stack.__exit__(kind, error, trace)
 
     def _append(self, name: str, rows: NDArray[np.float32]) -> None:
         if name not in self._arrays:

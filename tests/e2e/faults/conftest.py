@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,15 +15,24 @@ from mistline.xenium.toy import ToySlide, write_bundle
 from mistline.xenium.toy.cohort import plan_cohort, write_cohort
 from mistline.xenium.toy.histology import write_he
 from tests.conftest import REPOSITORY, Snakemake
+from tests.e2e.faults.lines import Line, line_of_tables, whole_line
 from tests.e2e.faults.runner import Ended, Job, Runner, planned
 from tests.e2e.faults.toy import Toy
 
 RULES = REPOSITORY / "workflow/rules"
-DATASET_RULES = tuple(
-    name
-    for file in ("dataset.smk", "histology.smk", "viewer.smk")
-    for name in re.findall(r"^rule (\w+):", (RULES / file).read_text(), re.MULTILINE)
-)
+
+
+def rules_of(*files: str) -> tuple[str, ...]:
+    """Return the rules of some files of the workflow."""
+    texts = [(RULES / f"{file}.smk").read_text() for file in files]
+    return tuple(name for text in texts for name in re.findall(r"^rule (\w+):", text, re.MULTILINE))
+
+
+DATASET_RULES = rules_of("dataset", "splits", "histology", "viewer")
+LINE_RULES = rules_of("models", "generators", "cells", "perturbation", "imputation", "peers", "evaluation", "report")
+TABLE_RULES = rules_of("tables")
+QUICK_RULES = ("read_reference", "fold_genes", "train", "embed", "assign_folds", "evaluate", "compare")
+FAULTS = ("kills", "full disks", "read-only places", "damaged inputs", "flipped bits", "late files", "refused calls")
 TABLES = {
     "bad input": ("input", "exit", "what the user reads"),
     "kills": (
@@ -82,6 +92,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     head, first, *others = (folder / "slides.tsv").read_text().splitlines()
     lines = [f"{head}\the_image\the_alignment", f"{first}\the.ome.tif\the.csv", *(f"{line}\t\t" for line in others)]
     (folder / "slides.tsv").write_text("\n".join(lines) + "\n")
+    shutil.copy(folder / "config.yaml", folder / "whole.yaml")
     config = yaml.safe_load((folder / "config.yaml").read_text()) | {"models": {}, "tasks": {}, "imputation": {}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
@@ -102,6 +113,41 @@ def finished(cohort: Path, jobs: list[Job], runner: Runner, tmp_path_factory: py
         ended = runner(*job.words, cwd=folder)
         assert ended.code == 0, ended.output
     return folder
+
+
+@pytest.fixture(scope="session")
+def line(
+    finished: Path, runner: Runner, snakemake: Snakemake, nightly: bool, tmp_path_factory: pytest.TempPathFactory
+) -> Line:
+    """The cohort with models that were trained, judged and shown; read it, do not write it."""
+    folder = tmp_path_factory.mktemp("line") / NAME
+    shutil.copytree(finished, folder)
+    return whole_line(folder, runner, snakemake, nightly)
+
+
+@pytest.fixture(scope="session")
+def tables(runner: Runner, snakemake: Snakemake, tmp_path_factory: pytest.TempPathFactory) -> Line:
+    """Three tables with an image each, as far as the sealed dataset; read it, do not write it."""
+    return line_of_tables(tmp_path_factory.mktemp("tables") / NAME, runner, snakemake)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    nightly = metafunc.config.getoption("--nightly")
+    if "line_rule" in metafunc.fixturenames:
+        metafunc.parametrize("line_rule", LINE_RULES if nightly else QUICK_RULES)
+    if "table_rule" in metafunc.fixturenames:
+        metafunc.parametrize("table_rule", TABLE_RULES if nightly else [])
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Count faults that a test injects; they are survived when the test passes."""
+
+    def count(kind: str, n: int = 1) -> None:
+        assert kind in FAULTS
+        request.node.user_properties.append((f"fault: {kind}", n))
+
+    return count
 
 
 @pytest.fixture
@@ -127,7 +173,18 @@ def told(row: Row, tmp_path: Path) -> Callable[[str, Ended], str]:
     return tell
 
 
+def _counted(terminalreporter: pytest.TerminalReporter, outcome: str) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for report in terminalreporter.getreports(outcome):
+        for key, n in report.user_properties:
+            if report.when == "call" and key.startswith("fault: "):
+                found[key.removeprefix("fault: ")] += n
+    return found
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    survived, not_survived = _counted(terminalreporter, "passed"), _counted(terminalreporter, "failed")
+    injected = survived + not_survived
     rows: dict[str, list[list[str]]] = {}
     for report in terminalreporter.getreports("passed"):
         for key, cells in report.user_properties:
@@ -139,3 +196,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             found.append(["all", *(str(sum(int(cells[n]) for cells in found)) for n in range(1, len(TABLES[name])))])
         for cells in (list(TABLES[name]), ["---"] * len(TABLES[name]), *found):
             terminalreporter.write_line("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    if injected:
+        terminalreporter.section("faults")
+        for kind in FAULTS:
+            terminalreporter.write_line(f"{kind}: {injected[kind]} injected, {survived[kind]} survived")
+        terminalreporter.write_line(f"{injected.total()} faults injected, {survived.total()} survived")

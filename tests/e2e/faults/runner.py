@@ -74,6 +74,8 @@ class Runner:
         name = command if command in self.OWN else "others"
         if name not in self._servers:
             environment = os.environ | {"PYTHONPATH": str(self._scratch / "src"), "OMP_NUM_THREADS": "1"}
+            environment |= {"HDF5_USE_FILE_LOCKING": "FALSE"}  # as the rules say
+            environment |= {"UV_OFFLINE": "1", "UV_NO_CONFIG": "1", "UV_CACHE_DIR": str(self._scratch / "uv")}
             words = [sys.executable, str(Path(__file__).with_name("server.py"))]
             self._servers[name] = subprocess.Popen(
                 words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -90,7 +92,8 @@ class Runner:
         Args:
             commands: words after `mistline` of each.
             cwd: where.
-            confined: kill_after_s, kill_at_change, without_privileges, tmpfs=(folder, bytes), read_only=folder.
+            confined: kill_after_s, kill_at_change, without_privileges, tmpfs=(folder, bytes), read_only=folder,
+                refuse=(system call, error number).
         """
         outputs = [self._scratch / f"{self._number + number}.txt" for number in range(len(commands))]
         self._number += len(commands)

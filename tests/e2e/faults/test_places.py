@@ -9,7 +9,8 @@ import pytest
 
 from mistline.core.hashing import hash_file
 from mistline.store.reader import ShardReader
-from tests.e2e.faults.runner import litter, tree
+from tests.e2e.faults.lines import Line
+from tests.e2e.faults.runner import Runner, litter, tree
 from tests.e2e.faults.toy import Toy
 
 FULL = "the disk is full; free space or choose another --directory, then run again."
@@ -27,8 +28,9 @@ FULL = "the disk is full; free space or choose another --directory, then run aga
         ("check-bundle", 0, "a json", f"bundle.json: {FULL}"),
     ],
 )
-def test_a_full_disk(stage: str, kib: int, what: str, sentence: str, toy: Toy, tmp_path: Path, told) -> None:
+def test_a_full_disk(stage: str, kib: int, what: str, sentence: str, toy: Toy, tmp_path: Path, told, fault) -> None:
     """The output lies on a disk of its own (a tmpfs), which holds so much and no more."""
+    fault("full disks")
     disk = tmp_path / "disk"
     disk.mkdir()
     here = toy.words(stage, out=disk)
@@ -44,8 +46,9 @@ def test_a_full_disk(stage: str, kib: int, what: str, sentence: str, toy: Toy, t
 
 
 @pytest.mark.parametrize("stage", Toy.STAGES)
-def test_a_folder_without_permission(stage: str, toy: Toy, tmp_path: Path, told) -> None:
+def test_a_folder_without_permission(stage: str, toy: Toy, tmp_path: Path, told, fault) -> None:
     """Mode bits are obeyed here even by root."""
+    fault("read-only places")
     out = tmp_path / "closed"
     out.mkdir(mode=0o555)
     ended = toy.run(stage, out=out, without_privileges=True)
@@ -55,7 +58,8 @@ def test_a_folder_without_permission(stage: str, toy: Toy, tmp_path: Path, told)
     assert list(out.iterdir()) == []
 
 
-def test_a_read_only_disk(toy: Toy, tmp_path: Path, told) -> None:
+def test_a_read_only_disk(toy: Toy, tmp_path: Path, told, fault) -> None:
+    fault("read-only places")
     out = tmp_path / "closed"
     out.mkdir()
     ended = toy.run("read-cells", out=out, read_only=str(out))
@@ -75,6 +79,40 @@ def test_a_file_in_place_of_the_folder(toy: Toy, tmp_path: Path, told) -> None:
         "results: file exists; remove what is there, or choose another."
     )
     assert out.read_text() == "mine"
+
+
+def elsewhere(line: Line, rule: str, place: Path) -> list[str]:
+    """Return the command of a job of the line that writes into another folder."""
+    job = line.job(rule)
+    return [str(place / Path(word).name) if word in job.outputs else word for word in job.words]
+
+
+def test_a_full_disk_of_the_models_and_the_report(
+    line_rule: str, line: Line, nightly: bool, runner: Runner, tmp_path: Path, told, fault
+) -> None:
+    disk, listing = tmp_path / "disk", tmp_path / "listing.txt"
+    disk.mkdir()
+    for kib in (0, 24, 96) if nightly else (0,):
+        own = {"tmpfs": [str(disk), max(kib, 4) * 1024], "fill": kib == 0, "list": str(listing)}
+        ended = runner(*elsewhere(line, line_rule, disk), cwd=line.folder, **own)
+        if kib and ended.code == 0:
+            break  # there was room enough
+        fault("full disks")
+        assert ended.code == 5, ended.output
+        assert "the disk is full; free space" in told(f"{line_rule}: a disk that is full after {kib} KiB", ended)
+        assert not [name for name in listing.read_text().split() if name.endswith(".part")]
+
+
+def test_a_read_only_disk_of_the_models_and_the_report(
+    line_rule: str, line: Line, runner: Runner, tmp_path: Path, told, fault
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    fault("read-only places")
+    ended = runner(*elsewhere(line, line_rule, closed), cwd=line.folder, read_only=str(closed))
+    assert ended.code == 5, ended.output
+    assert "no permission to write here" in told(f"{line_rule}: a disk mounted read-only", ended)
+    assert list(closed.iterdir()) == []
 
 
 def test_two_processes_write_one_shard_folder(toy: Toy, row) -> None:
