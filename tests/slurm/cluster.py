@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.conftest import REPOSITORY
 
 LONGEST_S = 1200  # a run that takes longer hangs
+LONGEST_NIGHTLY_S = 4 * 3600
 FIELDS = "JobID:20|,Partition:40|,State:30|,MinMemory:20|,NumCPUs:10|,tres-per-job:80|,Comment:250"
 
 

@@ -23,7 +23,7 @@ LONGEST_POLL_S = 180  # the plugin asks less and less often, at last so
 
 def test_a_job_over_its_memory_is_retried_with_more(copy: Path, start: Start) -> None:
     """Asks for its GPU as gres, as some sites want it: both ways are seen to work."""
-    weights = copy / "results/models/image/seed-0/weights.safetensors"
+    weights = copy / "results/models/spatia/seed-0/weights.safetensors"
     before = hash_file(weights)
     weights.unlink()
     # Naming one resource replaces the profile's whole list, so the partition is said again.
@@ -37,7 +37,7 @@ def test_a_job_over_its_memory_is_retried_with_more(copy: Path, start: Start) ->
     log = next((copy / "results/logs/slurm/rule_train").rglob(f"{first.number}.log")).read_text().lower()
     assert "memory limit" in log or "oom" in log
     assert "--devices ${SLURM_GPUS_ON_NODE:-0}" in run.output
-    assert re.search("GPU|cuda", (copy / "results/logs/train/image.seed-0.log").read_text())
+    assert re.search("GPU|cuda", (copy / "results/logs/train/spatia.seed-0.log").read_text())
     assert hash_file(weights) == before
 
 
