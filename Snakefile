@@ -4,6 +4,9 @@ from snakemake.utils import min_version
 min_version("9.13")
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 
