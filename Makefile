@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.synced
 
-.PHONY: help setup toy test lint unit workflow e2e faults truth slurm lock peers-lock clean
+.PHONY: help setup toy test lint unit workflow e2e faults fuzz nightly truth slurm lock peers-lock clean
 
 help:
 	@echo "make toy    write toy slides and run bundle -> report (toy/results/report/index.html)"
 	@echo "make test   static checks, unit, workflow, end-to-end, truth and cluster tests"
-	@echo "make lint | unit | workflow | e2e | faults | truth | slurm    one part of the tests"
+	@echo "make lint | unit | workflow | e2e | faults | fuzz | truth | slurm    one part of the tests"
+	@echo "make nightly    faults, clusters, spoilt files and hostile input, many more cases: hours"
 	@echo "make lock   renew envs/requirements.lock"
 	@echo "make peers-lock    renew envs/peers/*.lock: the environments of published methods"
 
@@ -20,6 +21,7 @@ $(STAMP): envs/requirements.lock pyproject.toml
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python envs/requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q src  # once, also where PYTHONDONTWRITEBYTECODE is set: each job would do it again
 	touch $(STAMP)
 
 toy: setup
@@ -30,7 +32,7 @@ toy: setup
 # Two or four parts at a time, each printed whole when it ends; the longest begin first. Jobs on a cluster wait a lot.
 test: setup
 	$(MAKE) --jobs=2 --output-sync=target lint unit
-	$(MAKE) --jobs=4 --output-sync=target e2e truth slurm faults workflow
+	$(MAKE) --jobs=4 --output-sync=target e2e truth slurm faults fuzz workflow
 
 lint: setup
 	$(BIN)/ruff check src tests
@@ -51,6 +53,13 @@ e2e: setup
 
 faults: setup
 	$(BIN)/pytest tests/e2e/faults
+
+# Spoilt files and settings, and input that means harm.
+fuzz: setup
+	$(BIN)/pytest tests/fuzz tests/security
+
+nightly: setup
+	$(BIN)/pytest tests/fuzz tests/security tests/e2e/faults tests/slurm tests/unit/fetch tests/unit/train/test_torchrun.py --nightly --timeout 7200
 
 # What models learn of toy tissue whose truth is known.
 truth: setup

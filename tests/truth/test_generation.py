@@ -21,7 +21,7 @@ from tests.e2e.in_process import configure, run_here, slides_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-N_SLIDES, N_CELLS, N_EDITED = 8, 300, 16
+N_SLIDES, N_CELLS, N_EDITED = 8, 300, 10
 LEVELS = ("0", "x0.5", "x1", "x3")
 DRIVEN = {"NUCSIZE": "area", "NUCBRI": "brightness"}
 GENERATOR = {"condition": "spatia", "autoencoder": "vae", "size": "tiny", "modes": ["gene2img"]}

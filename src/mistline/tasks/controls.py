@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.decomposition import PCA
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
@@ -153,6 +152,8 @@ def shuffled(embedding: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
 def principal_components(train: sparse.csr_matrix, rows: sparse.csr_matrix) -> NDArray[np.float32]:
     """Fit on [m, G] training rows, and return [n, D] components of [n, G] rows."""
+    from sklearn.decomposition import PCA  # takes longer to import than most models take to be judged
+
     pca = PCA(n_components=min(N_COMPONENTS, *train.shape), svd_solver="covariance_eigh").fit(train.astype(np.float64))
     return pca.transform(rows.astype(np.float64)).astype(np.float32)
 

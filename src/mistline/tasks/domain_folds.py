@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.cluster import KMeans
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
@@ -182,6 +181,8 @@ def _draw_validation(part: NDArray[np.object_], labels: pd.Series, rng: np.rando
 
 
 def _blocks(xy_um: NDArray[np.float64], n_blocks: int, seed: int) -> NDArray[np.int64]:
+    from sklearn.cluster import KMeans  # the folds are divided once, and read by every model that is judged
+
     return KMeans(n_blocks, n_init=4, random_state=seed).fit_predict(xy_um).astype(np.int64)
 
 

@@ -17,7 +17,7 @@ from mistline.report.generation_sheets import edit_sheet, one_edit, picture_shee
 from mistline.report.pictures import Album
 from mistline.report.plots.contact import contact
 from mistline.report.plots.responses import responses, speed
-from mistline.report.plots.theme import DARK, LIGHTBOX, styled
+from mistline.report.plots.theme import LIGHT, LIGHTBOX, styled
 from mistline.report.sources import open_slide
 from mistline.report.tables import write_csv
 from mistline.store.pictures import read_pictures
@@ -58,7 +58,7 @@ def test_every_picture_is_on_the_page_and_a_file(made):
     outline = Outline(text)
     assert outline.open == []
     papers = [attributes["class"] for attributes in outline.all("img")]
-    assert sorted(papers) == ["dark", "dark", "light", "light", "lightbox", "lightbox"]
+    assert sorted(papers) == ["light", "light", "lightbox", "lightbox"]
     assert HOSTILE[:12] not in text
     assert "NUCSIZE and &lt;script&gt;aler" in text
     assert "No layer has the 256 tokens" in text
@@ -119,8 +119,8 @@ def test_no_text_is_cut(files, slides):
     with styled(LIGHTBOX):
         drawn = [contact(LIGHTBOX, picture_sheet(item, rows, read_real(item, rows, {"s1": slides[0]})))]
         drawn.append(contact(LIGHTBOX, edit_sheet(edits, 0)))
-    with styled(DARK):
-        drawn.append(responses(DARK, edits.responses(ways), edits.levels, f"level of {', '.join(GENES)}"))
+    with styled(LIGHT):
+        drawn.append(responses(LIGHT, edits.responses(ways), edits.levels, f"level of {', '.join(GENES)}"))
         for figure in drawn:
             figure.draw_without_rendering()
             width, height = figure.get_size_inches() * figure.dpi
@@ -176,5 +176,5 @@ def test_one_row_is_drawn(files):
     """A sweep of one row has no line to draw, and an axis of one place."""
     from mistline.report.plots.responses import Point
 
-    with styled(DARK):
-        speed(DARK, {"PSNR": [Point("no merging", 50, 1.0, 20.0, 19.0, 21.0)]}).draw_without_rendering()
+    with styled(LIGHT):
+        speed(LIGHT, {"PSNR": [Point("no merging", 50, 1.0, 20.0, 19.0, 21.0)]}).draw_without_rendering()

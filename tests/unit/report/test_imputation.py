@@ -182,7 +182,7 @@ def test_maps_show_what_was_measured_the_best_control_and_the_best_models(
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("sections/imputation.html.j2").render(imputation=[view])
     assert HOSTILE not in text
-    assert sorted(item["class"] for item in Outline(text).all("img")) == ["dark", "light", "lightbox"]
+    assert sorted(item["class"] for item in Outline(text).all("img")) == ["light", "lightbox"]
 
 
 def test_a_gene_has_one_scale_and_each_panel_its_title_and_note():

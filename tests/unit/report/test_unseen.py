@@ -151,7 +151,7 @@ def test_errors_are_those_of_the_model_and_of_the_control_on_the_same_cells(slid
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     text = environment.get_template("sections/unseen.html.j2").render(unseen=[view])
     assert HOSTILE not in text
-    assert sorted(item["class"] for item in Outline(text).all("img")) == ["dark", "light", "lightbox"]
+    assert sorted(item["class"] for item in Outline(text).all("img")) == ["light", "lightbox"]
 
 
 def test_what_does_not_fit_together_is_refused(slides, models, tmp_path):

@@ -35,9 +35,9 @@ def confusion(palette: Palette, matrices: Sequence[Matrix], classes: Sequence[st
     """Draw matrices side by side; each row is divided by its cells, so that the diagonal is the recall."""
     names = [shorten(name, _LONGEST_NAME, placeholder="…") for name in classes]
     field = 0.42 if len(names) <= _MOST_NUMBERS else max(0.16, 5.6 / len(names))
-    side = max(field * len(names), 1.9)
     text = 0.085 * max(map(len, names))
     left, gap, bottom, top = 0.45 + text, 0.35, 0.35 + text, 0.4
+    side = max(field * len(names), 0.105 * max(len(matrix.title) for matrix in matrices) - gap, 1.9)
     width, height = left + len(matrices) * (side + gap), bottom + side + top
     figure = Figure(figsize=(width, height))
     colours = LinearSegmentedColormap.from_list("confusion", [palette.paper, palette.main])

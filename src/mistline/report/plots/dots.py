@@ -67,7 +67,7 @@ def dots(
         axes.set_aspect("equal" if is_tissue else "auto", adjustable="datalim")
         axes.set_axis_off()
         _scatter(axes, xy, panel.group, colours, _area(height, len(xy)))
-        axes.text(0, 1.02, panel.title, transform=axes.transAxes, fontsize=9.5, fontweight="bold", va="bottom")
+        axes.text(0.015, 1.02, panel.title, transform=axes.transAxes, fontsize=9.5, fontweight="bold", va="bottom")
         if is_tissue:
             scale_bar(axes, Corner(low[0], high[1], extent[0]), 1.0, colour=palette.ink)
     handles = [Line2D([], [], marker="o", ls="", ms=5.5, color=colours[name]) for name in entries]

@@ -1,7 +1,7 @@
 """How every figure looks, and how it becomes files and an embedded picture.
 
-Charts are drawn twice, on light and on dark paper, so that they suit both modes of the page. Pictures of
-tissue are drawn once, on black as microscopists know them. Colours: Okabe and Ito's set and Paul Tol's
+Charts are drawn on light paper; on a dark page the style sheet turns their lightness round and keeps their hues.
+Pictures of tissue are drawn on black, as microscopists know them. Colours: Okabe and Ito's set and Paul Tol's
 discrete rainbow, both readable with any colour vision.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,6 @@ class Palette:
 
 
 LIGHT = Palette("light", "#ffffff", "#1c2430", "#566070", "#e3e7ec", "#0072B2", "#C2410C", "#8b94a1")
-DARK = Palette("dark", "#171c23", "#e8ecf1", "#a3aebb", "#2c3440", "#5BB4E5", "#F59E5B", "#8b96a4")
 LIGHTBOX = Palette("lightbox", "#0b0d10", "#f2f4f7", "#b6bfca", "#2c3440", "#5BB4E5", "#F59E5B", "#8b96a4")
 
 
@@ -55,14 +54,16 @@ class Picture:
     """A figure as the page shows it.
 
     Attributes:
-        sources: paper name -> data URI; one entry for tissue pictures, `light` and `dark` for charts.
+        source: data URI.
+        paper: name of the palette it was drawn with.
         width, height: shown size in CSS pixels.
         alt: what a person who does not see it should know.
         caption: the sentence below it.
         name: file name without ending in the folder of figures.
     """
 
-    sources: Mapping[str, str]
+    source: str
+    paper: str
     width: int
     height: int
     alt: str
@@ -72,7 +73,7 @@ class Picture:
     @property
     def size(self) -> int:
         """Bytes it adds to the page."""
-        return sum(len(source) for source in self.sources.values())
+        return len(self.source)
 
 
 @dataclass(frozen=True)
@@ -127,32 +128,30 @@ def styled(palette: Palette) -> Iterator[None]:
 
 
 def chart(draw: Callable[[Palette], Figure], *, folder: Path, name: str, alt: str, caption: str) -> Picture:
-    """Draw a chart on light and on dark paper; the light one is also saved as PNG and SVG."""
-    sources = {}
-    width = height = 0
-    for palette in (LIGHT, DARK):
-        with styled(palette):
-            figure = draw(palette)
-            data = _png(figure)
-            if palette is LIGHT:
-                save(figure, data, folder, name)
-            image = _open(data)
-        width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
-        sources[palette.name] = _data_uri(_palette_png(image), "png")
-    return Picture(sources, width, height, alt, caption, name)
+    """Draw a chart, and save it as PNG and SVG."""
+    image = _drawn(draw, LIGHT, folder, name)
+    return _picture(image, _data_uri(_palette_png(image), "png"), LIGHT, alt, caption, name)
 
 
 def tissue(
     draw: Callable[[Palette], Figure], *, folder: Path, name: str, alt: str, caption: str, budget: int
 ) -> Picture:
     """Draw a picture of tissue on black; the embedded copy is a thumbnail of at most `budget` bytes."""
-    with styled(LIGHTBOX):
-        figure = draw(LIGHTBOX)
+    image = _drawn(draw, LIGHTBOX, folder, name)
+    return _picture(image, _data_uri(thumbnail(image, budget), "webp"), LIGHTBOX, alt, caption, name)
+
+
+def _drawn(draw: Callable[[Palette], Figure], palette: Palette, folder: Path, name: str) -> Image.Image:
+    with styled(palette):
+        figure = draw(palette)
         data = _png(figure)
         save(figure, data, folder, name)
-    image = _open(data)
+    return _open(data)
+
+
+def _picture(image: Image.Image, source: str, palette: Palette, alt: str, caption: str, name: str) -> Picture:
     width, height = image.width * 96 // _DPI, image.height * 96 // _DPI
-    return Picture({LIGHTBOX.name: _data_uri(thumbnail(image, budget), "webp")}, width, height, alt, caption, name)
+    return Picture(source, palette.name, width, height, alt, caption, name)
 
 
 def save(figure: Figure, png: bytes, folder: Path, name: str) -> None:

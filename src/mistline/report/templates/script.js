@@ -61,8 +61,9 @@
   const dialog = document.getElementById("zoom");
   for (const zoom of document.querySelectorAll("button.zoom")) {
     zoom.addEventListener("click", () => {
-      const shown = [...zoom.querySelectorAll("img")].find((image) => image.offsetParent !== null);
+      const shown = zoom.querySelector("img");
       const large = dialog.querySelector("img");
+      large.className = shown.className;
       large.src = shown.src;
       large.alt = shown.alt;
       dialog.showModal();
