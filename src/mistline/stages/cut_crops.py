@@ -11,9 +11,10 @@ from mistline.config.base import load_section
 from mistline.config.crops import Crops
 from mistline.config.scales import load_scales
 from mistline.config.shards import Shards
-from mistline.core.files import read_json, read_parquet, write_parquet
+from mistline.core.files import read_parquet, write_parquet
 from mistline.core.provenance import record
 from mistline.mist import crops
+from mistline.mist.described import read_described
 from mistline.mist.expression import CountsFile
 from mistline.mist.pyramid import RowWindow
 from mistline.store.shard import ShardWriter
@@ -37,7 +38,7 @@ def run(
     """Write the cell shards and their index."""
     settings = load_section(Crops, params, "crops")
     all_scales = load_scales(scales)
-    pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
+    pixel_size_um = read_described(image_summary).pixel_size_um
     table = read_parquet(cells, crops.COLUMNS, made_by="read_cells for this slide")
     squares = crops.boxes(table, pixel_size_um, settings)
     described = crops.index_of(table, squares, pixel_size_um, all_scales, slide, donor)

@@ -11,10 +11,11 @@ from mistline.config.base import load_section
 from mistline.config.scales import load_scales
 from mistline.config.shards import Shards
 from mistline.core.errors import ConfigError
-from mistline.core.files import read_json, read_parquet, write_parquet
+from mistline.core.files import read_parquet, write_parquet
 from mistline.core.provenance import record
 from mistline.mist import tiles
 from mistline.mist.crops import require_same_cells
+from mistline.mist.described import read_described
 from mistline.mist.expression import CountsFile
 from mistline.mist.pyramid import RowWindow
 from mistline.store.shard import ShardWriter
@@ -41,7 +42,7 @@ def run(
     sizes = {item.name: item.size_px for item in all_scales if item.size_px is not None}
     if scale not in sizes:
         raise ConfigError("scales", f"no grid scale {scale!r}", f"choose one of {', '.join(sizes)}")
-    pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
+    pixel_size_um = read_described(image_summary).pixel_size_um
     table = read_parquet(cells, made_by="read_cells for this slide")
     grid = tiles.grid_of(table, pixel_size_um, scale, sizes[scale])
     with CountsFile(counts) as rows:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mistline.config.base import load_section
 from mistline.config.viewer import Viewer
 from mistline.core.errors import InputError
-from mistline.core.files import atomic_path, read_json, read_parquet
+from mistline.core.files import atomic_path, read_parquet
 from mistline.core.provenance import record
 from mistline.export.explorer import write_groups
 from mistline.export.imputed import imputed_tables
@@ -24,6 +24,7 @@ from mistline.export.names import safe_names
 from mistline.export.raster import LabelRaster
 from mistline.export.spatial import Content, library, write_store
 from mistline.export.table import as_groups, build_table, by_size, require_same_cells
+from mistline.mist.described import read_described
 from mistline.mist.kmeans import Settings, fit_kmeans
 from mistline.mist.metacell_quality import as_types
 from mistline.mist.pyramid import RowWindow
@@ -69,7 +70,7 @@ def run(
     k = settings.n_clusters or table[levels[0]].nunique()
     for name, rows in embeddings.items():
         table[f"cluster_{name}"] = _cluster(rows, k, Settings(_RESTARTS, _ITERATIONS, seed, threads), f"viewer {name}")
-    pixel_size_um = float(read_json(image_summary)["pixel_size_um"])
+    pixel_size_um = read_described(image_summary).pixel_size_um
     RowWindow(image)  # refuses an image with a lost file, which would be shown black
     xy_um = table[["x_um", "y_um"]].to_numpy(dtype=np.float64)
     measured = build_table(table, counts, embeddings, xy_um)

@@ -10,8 +10,9 @@ import typer
 from mistline.config.base import load_section
 from mistline.config.image import Image
 from mistline.core.errors import InputError
-from mistline.core.files import atomic_path, read_json, write_json
+from mistline.core.files import atomic_path, write_json
 from mistline.core.provenance import record
+from mistline.mist.described import read_described
 from mistline.mist.project import project
 from mistline.workflow.digest import code_digest
 from mistline.xenium import layout, morphology
@@ -27,18 +28,17 @@ def run(
 ) -> None:
     """Write the 8-bit pyramid and the window it was made with."""
     settings = load_section(Image, params, "image")
-    checked = read_json(check)
+    checked = read_described(check)
     found = morphology.choose(morphology.sources(layout.detect(bundle)), settings.channels, bundle)
-    shape_px = tuple(checked["image"]["shape_px"])
-    if found[0].shape_px != shape_px:
-        what = f"the image has {found[0].shape_px} px, {check.name} says {shape_px}"
+    if found[0].shape_px != checked.shape_px:
+        what = f"the image has {found[0].shape_px} px, {check.name} says {checked.shape_px}"
         raise InputError(found[0].path, what, "run check_bundle again: the bundle has changed since")
     with atomic_path(image) as part:
         described = project(
             found,
             settings,
-            slide=checked["slide"],
-            pixel_size_um=float(checked["pixel_size_um"]),
+            slide=checked.slide,
+            pixel_size_um=checked.pixel_size_um,
             folder=part,
             threads=threads,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import anndata
 import pandas as pd
@@ -11,10 +11,11 @@ import typer
 
 from mistline.config.base import load_section
 from mistline.config.cells import Cells
-from mistline.core.files import read_json, write_json, write_parquet
+from mistline.core.files import write_json, write_parquet
 from mistline.core.hdf5 import write_h5ad
 from mistline.core.provenance import record
 from mistline.mist.cells import Joined, Raw, join
+from mistline.mist.described import Described, read_described
 from mistline.mist.labels import read_labels
 from mistline.workflow.digest import code_digest
 from mistline.xenium.boundaries import count_nuclei, read_polygons
@@ -35,12 +36,13 @@ def run(
 ) -> None:
     """Join a slide's tables; exclude, with a reason, cells that cannot be used."""
     section = load_section(Cells, params, "cells")
-    raw = _read(bundle, read_json(check))
+    described = read_described(check)
+    raw = _read(bundle, described)
     joined = join(raw, section)
     table, n_labelled = _with_labels(joined, raw, labels)
     write_parquet(cells, table)
     _write_counts(counts, raw.counts, joined)
-    write_json(summary, {"slide": read_json(check)["slide"], **joined.summary, "labels": n_labelled})
+    write_json(summary, {"slide": described.slide, **joined.summary, "labels": n_labelled})
     record(
         "read_cells",
         outputs=[cells, counts, summary],
@@ -50,7 +52,7 @@ def run(
     )
 
 
-def _read(bundle: Path, checked: dict[str, Any]) -> Raw:
+def _read(bundle: Path, described: Described) -> Raw:
     layout = detect(bundle)
     table = read_cells(layout.cells)
     ids = pd.Index(table["cell_id"])
@@ -60,8 +62,8 @@ def _read(bundle: Path, checked: dict[str, Any]) -> Raw:
         polygons=read_polygons(layout.cell_boundaries, ids),
         n_nuclei=count_nuclei(layout.nucleus_boundaries, ids) if layout.nucleus_boundaries else None,
         counts=read_counts(layout.matrix, read_panel(layout.gene_panel) if layout.gene_panel else None),
-        shape_px=tuple(checked["image"]["shape_px"]),
-        pixel_size_um=checked["pixel_size_um"],
+        shape_px=described.shape_px,
+        pixel_size_um=described.pixel_size_um,
     )
 
 
