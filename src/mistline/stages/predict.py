@@ -14,7 +14,7 @@ import typer
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import remove, write_text
+from mistline.core.files import read_parquet, remove, write_text
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
 from mistline.models.contract import Context
@@ -75,7 +75,7 @@ def run(
     asks = begun is not None and begun.model.query is None
     metacells = {name: read_metacells(manifest, name) for name in slide} if asks else None
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    problems = Folds(files, pd.read_parquet(folds), label, version, images, metacells)
+    problems = Folds(files, read_parquet(folds), label, version, images, metacells)
     resume = predictions.with_name(f"{predictions.stem}.resume")
     found, rows, device = [], [], pick_device(devices)
     with cpu_threads(threads):

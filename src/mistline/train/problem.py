@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import ConfigError, InputError
+from mistline.core.files import read_parquet
 from mistline.mist.expression import CountsFile
 from mistline.models.predictor import Images, Problem, SlideCells
 from mistline.store.embeddings import read_embedding, read_origin
@@ -133,12 +134,12 @@ class Folds:
         )
 
     def _labels(self, item: SlideFiles) -> pd.Series | None:
-        table = pd.read_parquet(item.cells)
+        table = read_parquet(item.cells, made_by="read_cells for this slide")
         return table.get(self._column)
 
     def _read(self, name: str) -> _Slide:
         item = self._files[name]
-        table = pd.read_parquet(item.cells)
+        table = read_parquet(item.cells, made_by="read_cells for this slide")
         with CountsFile(item.counts) as store:
             if not np.array_equal(store.cell_ids(), table["cell_id"].to_numpy(dtype=str)):
                 what = f"its cells are not those of {item.cells.name}"
