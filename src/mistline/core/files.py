@@ -22,8 +22,9 @@ from mistline.core.parts import remove as remove
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-_MEASURES = ("_um", "_px")  # ends of the names of columns that hold lengths
+_MEASURE = r"(?!label_).*_(?:um|px)"  # names of columns that hold lengths
 _OF_RUST = re.compile(r"\(os error (\d+)\)")  # all that errors of safetensors tell of the system's reason
 _AGAIN = "remove it and run its stage again"
 _UMASK = os.umask(0o077)  # can only be read by setting it
@@ -164,10 +165,27 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, made_by: str 
 
     with _reading_table(path, made_by):
         table = pd.read_parquet(path, columns=None if columns is None else list(columns))
-        for name in table.columns[table.columns.str.endswith(_MEASURES)]:
+        for name in table.columns[table.columns.str.fullmatch(_MEASURE)]:
             if not pd.api.types.is_numeric_dtype(table[name]):
                 raise ValueError(f"{name} holds no numbers")
         return table
+
+
+def read_arrow(path: Path, columns: Sequence[str] | None = None, made_by: str = "its stage") -> pa.Table:
+    """Read a table that a stage wrote as it lies in the file: texts in dictionaries and lists stay what they are.
+
+    Args:
+        path: the file.
+        columns: those to read; absent: all.
+        made_by: the stage, for the remedy.
+
+    Raises:
+        InputError: the file is missing, truncated or lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    with _reading_table(path, made_by):
+        return pq.read_table(path, columns=None if columns is None else list(columns))
 
 
 def parquet_columns(path: Path, made_by: str = "its stage") -> list[str]:

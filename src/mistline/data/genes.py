@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from mistline.core.files import read_arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,11 @@ def read_genes(path: Path, slides: list[str]) -> GeneTable:
     Args:
         path: the file.
         slides: all slides of the dataset.
+
+    Raises:
+        InputError: the file is missing or damaged.
     """
-    table = pq.read_table(path)
+    table = read_arrow(path, made_by="seal_dataset")
     if not len(table):  # tables of positions only
         return GeneTable((), (), {slide: np.zeros(0, dtype=bool) for slide in slides})
     lists = table["slides"].combine_chunks()

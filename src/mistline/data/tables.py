@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.core.files import parquet_columns, read_arrow
 from mistline.store.manifest import Manifest
 
 SPLITS = ("train", "val", "test", "gap")  # positions are the codes of `SlideTable.split`
@@ -69,7 +69,7 @@ def read_slide(manifest: Manifest, slide: str, scale: str, he: bool = False) -> 
     here = entry["scales"][scale]
     is_cell = manifest.scales[scale]["unit"] == "cell"
     path = manifest.locate(here["index"]["path"])
-    schema = pq.read_schema(path).names
+    schema = parquet_columns(path)
     id_column = "cell_id" if is_cell else f"{scale}_id"
     coarser = [name for name in manifest.scales if name != scale and f"{name}_id" in schema]
     columns = [id_column, "x_um", "y_um", "side_px", *(f"{name}_id" for name in coarser)]
@@ -91,10 +91,7 @@ def read_slide(manifest: Manifest, slide: str, scale: str, he: bool = False) -> 
 
 
 def _read(path: Path, columns: Sequence[str], n: int) -> pa.Table:
-    try:
-        table = pq.read_table(path, columns=list(columns))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(path, f"unreadable ({error})", "run the stage that makes it, then seal_dataset") from None
+    table = read_arrow(path, columns, "the stage that makes it, then seal_dataset")
     if len(table) != n:
         raise InputError(path, f"{len(table)} rows, the manifest states {n}", "run seal_dataset again")
     return table
@@ -131,7 +128,7 @@ def _read_metacell(manifest: Manifest, entry: Mapping[str, Any]) -> NDArray[np.i
 
 def _read_labels(manifest: Manifest, entry: Mapping[str, Any]) -> dict[str, pa.Array]:
     path = _file(manifest, entry, "cells")
-    columns = [name for name in pq.read_schema(path).names if name.startswith("label_")]
+    columns = [name for name in parquet_columns(path) if name.startswith("label_")]
     table = _read(path, columns, _n_cells(manifest, entry)) if columns else {}
     found = {}
     for name in columns:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.config.scales import Scale
 from mistline.core.errors import InputError
-from mistline.core.files import read_json
+from mistline.core.files import read_json, read_parquet
 from mistline.mist.crops import square
 from mistline.mist.he import CHANNELS
 from mistline.mist.he_crops import squares_of
@@ -51,16 +47,9 @@ def _mismatch(files: SlideFiles, scale: str, what: str) -> InputError:
     return InputError(f"slide {files.slide}, H&E, {scale}", what, "run register_he and cut_he of this slide again")
 
 
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pq.read_table(path).to_pandas()
-    except (OSError, pa.ArrowInvalid) as error:
-        raise InputError(path, f"unreadable ({error})", "remove it and run its stage again") from None
-
-
 def _check_coverage(files: SlideFiles, summary: Mapping[str, Any]) -> None:
-    coverage = _table(files.he / "coverage.parquet")
-    cells = pq.read_table(files.folder / "cells.parquet", columns=["cell_id"]).to_pandas()
+    coverage = read_parquet(files.he / "coverage.parquet")
+    cells = read_parquet(files.folder / "cells.parquet", ["cell_id"])
     if not np.array_equal(coverage["cell_id"].to_numpy(dtype=str), cells["cell_id"].to_numpy(dtype=str)):
         raise _mismatch(files, "coverage", "its cells are not those of cells.parquet")
     missing = int((~coverage["covered"]).sum())
@@ -71,7 +60,7 @@ def _check_coverage(files: SlideFiles, summary: Mapping[str, Any]) -> None:
 
 def _check_records(files: SlideFiles, scale: str, pixels: Level) -> None:
     """Check the number of records, and that some of them are what the index cuts out of the image."""
-    squares = squares_of(_table(files.index(scale)))
+    squares = squares_of(read_parquet(files.index(scale)))
     reader = ShardReader(files.he_shards(scale))
     if len(reader) != len(squares):
         raise _mismatch(files, scale, f"the shards hold {len(reader)} records, the index lists {len(squares)}")

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.config.scales import Scale
 from mistline.core.errors import InputError
-from mistline.core.files import read_json
+from mistline.core.files import read_json, read_parquet
 from mistline.core.geometry import tile_of, um_to_px
 from mistline.mist.expression import CountsFile
 from mistline.mist.splits import GAP, SPLITS
@@ -97,18 +96,18 @@ def prove(files: SlideFiles, scales: Sequence[Scale], levels: Mapping[str, NDArr
     Raises:
         InputError: two files disagree; names slide, scale and key.
     """
-    cells = _read(files.folder / "cells.parquet", ["cell_id", "x_um", "y_um", "n_counts", "n_genes"])
+    cells = read_parquet(files.folder / "cells.parquet", ["cell_id", "x_um", "y_um", "n_counts", "n_genes"])
     summary = _check_summary(files, len(cells))
     image = read_json(files.folder / "image.json")
     grids = [scale for scale in scales if scale.size_px is not None]
-    index = _read(files.index("cell"))
+    index = read_parquet(files.index("cell"))
     _check_same_cells(files, cells, "cell", "the cell index", index["cell_id"])
     _check_columns(files, cells, index)
-    splits = _read(files.splits, ["cell_id", "split"])
+    splits = read_parquet(files.splits, ["cell_id", "split"])
     _check_same_cells(files, cells, "splits", str(files.splits.name), splits["cell_id"])
     sides = _check_sides(files, splits["split"])
     _check_metacells(files, cells, levels)
-    tables = {scale.name: _read(files.index(scale.name)) for scale in grids}
+    tables = {scale.name: read_parquet(files.index(scale.name)) for scale in grids}
     for scale in grids:
         members = _check_membership(files, scale, index, tables[scale.name], float(image["pixel_size_um"]))
         _check_tile_sums(files, scale.name, tables[scale.name], members, cells)
@@ -128,15 +127,6 @@ def prove(files: SlideFiles, scales: Sequence[Scale], levels: Mapping[str, NDArr
         records={"cell": len(index)} | {name: len(table) for name, table in tables.items()},
         sides={name: int((sides == code).sum()) for code, name in enumerate(SPLITS)},
     )
-
-
-def _read(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(path, "no such file", "run the stage that makes it")
-    try:
-        return pq.read_table(path, columns=columns).to_pandas()
-    except (OSError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
-        raise InputError(path, f"unreadable ({error})", "remove it and run its stage again") from None
 
 
 def _mismatch(files: SlideFiles, scale: str, what: str) -> InputError:
@@ -199,7 +189,7 @@ def _check_sides(files: SlideFiles, split: pd.Series) -> NDArray[np.int8]:
 
 
 def _check_metacells(files: SlideFiles, cells: pd.DataFrame, levels: Mapping[str, NDArray[np.int32]]) -> None:
-    found = _read(files.folder / "metacells.parquet")
+    found = read_parquet(files.folder / "metacells.parquet")
     _check_same_cells(files, cells, "meta-cells", "metacells.parquet", found["cell_id"])
     metacell = found["metacell"].to_numpy()
     for level, groups in levels.items():

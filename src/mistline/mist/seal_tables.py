@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
-from mistline.core.files import read_json
+from mistline.core.files import read_arrow, read_json
 from mistline.core.hashing import hash_file
 from mistline.mist.expression import CountsFile
 from mistline.mist.inventory import relative, shards_of
@@ -53,13 +51,13 @@ def prove_table(files: SlideFiles) -> ProvenTable:
         InputError: two files disagree.
     """
     bundle, summary = read_json(files.folder / "bundle.json"), read_json(files.folder / "cells.json")
-    cells = _read(files.folder / "cells.parquet", ["cell_id", "n_counts"])
+    cells = read_arrow(files.folder / "cells.parquet", ["cell_id", "n_counts"])
     ids = cells["cell_id"].to_numpy(zero_copy_only=False)
     if summary["n_kept"] != len(ids) or summary["n_read"] != len(ids) + sum(summary["excluded"].values()):
         raise _mismatch(files, f"{summary['n_read']} cells read, {len(ids)} kept and the excluded ones do not add up")
     if len(np.unique(ids.astype(str))) != len(ids):
         raise _mismatch(files, "cells.parquet names a cell twice")
-    splits = _read(files.splits, ["cell_id", "split"])
+    splits = read_arrow(files.splits, ["cell_id", "split"])
     _check_same(files, ids, files.splits.name, splits["cell_id"].to_numpy(zero_copy_only=False))
     sides = Counter(splits["split"].to_pylist())
     if set(sides) - set(SPLITS):
@@ -134,15 +132,6 @@ def _slide(folder: Path, entry: Mapping[str, str], files: SlideFiles, proven: Pr
 
 def _named(folder: Path, path: Path) -> dict[str, str]:
     return {"path": relative(folder, path), "sha256": hash_file(path)}
-
-
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    if not path.is_file():
-        raise InputError(path, "no such file", "run the stage that makes it")
-    try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, ValueError) as error:  # ValueError: pyarrow's ArrowInvalid
-        raise InputError(path, f"unreadable ({error})", "remove it and run its stage again") from None
 
 
 def _check_same(files: SlideFiles, ids: NDArray[Any], name: str, found: NDArray[Any]) -> None:

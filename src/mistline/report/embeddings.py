@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from mistline.config.report import Report
 from mistline.core.errors import ConfigError, InputError
+from mistline.core.files import parquet_columns, read_parquet
 from mistline.core.seeds import generator
 from mistline.report.pictures import Album
 from mistline.report.plots import theme
 from mistline.report.plots.dots import Dots, dots
 from mistline.report.plots.theme import Picture
-from mistline.report.sources import SlideSource, column_names, read_columns
+from mistline.report.sources import SlideSource
 from mistline.store.absent import read_absent
 from mistline.store.embeddings import read_embedding, read_origin
 
@@ -101,8 +102,8 @@ def _draw(run: Sequence[Path], slides: Sequence[SlideSource], most: int, seed: i
     points, names, labels = [], [], []
     for path, slide, n in zip(run, slides, keep.tolist(), strict=True):
         table = slide.folder / "cells.parquet"
-        columns = [name for name in column_names(table) if name.startswith("label_")]
-        cells = read_columns(table, ["cell_id", *columns])
+        columns = [name for name in parquet_columns(table) if name.startswith("label_")]
+        cells = read_parquet(table, ["cell_id", *columns])
         chosen = np.sort(generator(seed, "report", "embedding", slide.name).permutation(len(cells))[:n])
         ids, rows = read_embedding(path)
         place = pd.Index(ids).get_indexer(pd.Index(cells["cell_id"].iloc[chosen]))

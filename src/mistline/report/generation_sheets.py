@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.core.seeds import generator
 from mistline.report.plots.contact import Line, Sheet
 from mistline.report.plots.responses import Response
-from mistline.report.sources import SlideSource, read_columns
+from mistline.report.sources import SlideSource
 from mistline.store.pictures import Pictures
 from mistline.store.reader import ShardReader
 
@@ -85,7 +86,7 @@ def read_real(
         if slide is None:
             found.append((None, None))
             continue
-        index = read_columns(slide.index("cell"), ["cell_id", "key", "side_px"]).set_index("cell_id")
+        index = read_parquet(slide.index("cell"), ["cell_id", "key", "side_px"]).set_index("cell_id")
         cell_id = str(item.cell_id[row])
         if cell_id not in index.index:
             raise InputError(f"slide {slide.name}", f"cell {cell_id} was drawn and is not stored", "run generate again")

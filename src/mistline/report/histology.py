@@ -14,12 +14,13 @@ import zarr
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.core.geometry import um_to_px
 from mistline.core.seeds import generator
 from mistline.report.pictures import Album
 from mistline.report.plots import sheet, theme
 from mistline.report.plots.theme import Picture
-from mistline.report.sources import SlideSource, read_columns, read_rows
+from mistline.report.sources import SlideSource, read_rows
 from mistline.report.tables import Row, Table, cell, columns, row
 from mistline.store.reader import ShardReader
 
@@ -97,7 +98,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
 def _places(slide: SlideSource, album: Album) -> Picture:
     """Draw the H&E at some cells, with the outlines of what is bright in DAPI."""
     pair = [_full(slide, name) for name in ("image.ome.zarr", "he/image.ome.zarr")]
-    cells = read_columns(slide.folder / "cells.parquet", ("cell_id", "x_um", "y_um"))
+    cells = read_parquet(slide.folder / "cells.parquet", ("cell_id", "x_um", "y_um"))
     chosen = np.unique(np.linspace(0, len(cells) - 1, _PLACES + 2).astype(int)[1:-1])
     side = min(round(_PLACE_UM / slide.pixel_size_um), *pair[1].shape[1:])
     tiles = []

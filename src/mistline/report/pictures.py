@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.core.seeds import generator
 from mistline.report.plots import distributions, sheet, theme, tissue
 from mistline.report.plots.theme import Picture
-from mistline.report.sources import SPLITS, SlideSource, n_rows, read_columns, read_overview, read_rows
+from mistline.report.sources import SPLITS, SlideSource, n_rows, read_overview, read_rows
 from mistline.store.reader import ShardReader
 
 _DRAWN_CELLS = 60_000  # more dots than pixels tell nothing
@@ -77,9 +78,9 @@ def view_slide(slide: SlideSource, scales: Sequence[Scale], level: str, settings
         album: where the pictures go.
     """
     overview = read_overview(slide)
-    cells = read_columns(slide.folder / "cells.parquet", _CELL_COLUMNS)
-    metacells = read_columns(slide.folder / "metacells.parquet", ["metacell", level])
-    sides = read_columns(slide.splits_file, ["split"])["split"]
+    cells = read_parquet(slide.folder / "cells.parquet", _CELL_COLUMNS)
+    metacells = read_parquet(slide.folder / "metacells.parquet", ["metacell", level])
+    sides = read_parquet(slide.splits_file, ["split"])["split"]
     _same_length(slide, cells, metacells, sides)
     drawn = drawn_cells(len(cells), slide.name, album.seed)
     xy_um = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)

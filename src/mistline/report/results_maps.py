@@ -11,12 +11,13 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
 from mistline.core.errors import InputError
+from mistline.core.files import parquet_columns, read_parquet
 from mistline.report.pictures import Album, drawn_cells
 from mistline.report.plots import theme
 from mistline.report.plots.dots import Dots, dots
 from mistline.report.plots.theme import Picture
 from mistline.report.scores import Comparison, Entry
-from mistline.report.sources import SlideSource, column_names, read_columns
+from mistline.report.sources import SlideSource
 
 OTHERS = "other classes"
 _TRUTH, _ANSWER, _MODEL = "truth", "answer_", "model"
@@ -68,14 +69,14 @@ def _column(entry: Entry, answers: Mapping[Path, Path]) -> tuple[str, Path, str]
         return None
     column = f"{_ANSWER}{entry.name if entry.is_control else _MODEL}"
     title = f"{'control: ' * entry.is_control}{entry.name}"
-    return (title, path, column) if column in column_names(path) else None
+    return (title, path, column) if column in parquet_columns(path) else None
 
 
 def _read(columns: Sequence[tuple[str, Path, str]]) -> pd.DataFrame:
     """Return slide, cell_id, truth and a column a row, by its title; all tell of the same cells."""
     table: pd.DataFrame | None = None
     for title, path, column in columns:
-        read = read_columns(path, ["slide", "cell_id", _TRUTH, column]).astype(str).rename(columns={column: title})
+        read = read_parquet(path, ["slide", "cell_id", _TRUTH, column]).astype(str).rename(columns={column: title})
         if table is None:
             table = read
             continue
@@ -95,7 +96,7 @@ def _colours(truth: pd.Series) -> dict[str, str]:
 
 
 def _map(item: Comparison, slide: SlideSource, own: pd.DataFrame, colours: Mapping[str, str], album: Album) -> Picture:
-    cells = read_columns(slide.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
+    cells = read_parquet(slide.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
     rows = pd.Index(cells["cell_id"]).get_indexer(pd.Index(own["cell_id"]))
     if (rows < 0).any():
         what = f"{int((rows < 0).sum())} scored cells of slide {slide.name} are not in the dataset"

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from mistline.core.errors import InputError
-from mistline.core.files import read_json
+from mistline.core.errors import InputError, parsing
+from mistline.core.files import read_json, read_parquet
 from mistline.report.plots.tissue import Overview
 
 OVERVIEW_PX = 1000
 SPLITS = ("train", "val", "test", "gap")
+_BAD_TABLE, _AGAIN = "not a readable parquet file", "run the stage that makes it again"
 
 
 @dataclass(frozen=True)
@@ -123,37 +124,27 @@ def unseen_genes(genes: Path, splits: Mapping[str, Any]) -> dict[str, int]:
     found = dict.fromkeys(splits["slides"], 0)
     trained = {slide for slide, item in splits["slides"].items() if item["counts"]["train"]}
     if n_rows(genes):  # tables of positions have none
-        for slides in read_columns(genes, ["slides"])["slides"]:
+        for slides in read_parquet(genes, ["slides"])["slides"]:
             for slide in slides if trained.isdisjoint(slides) else ():
                 found[slide] += 1
     return found
 
 
 def n_rows(path: Path) -> int:
-    """Return the number of rows of a parquet file from its footer."""
+    """Return the number of rows of a parquet file from its footer.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
     return int(_parquet(path).metadata.num_rows)
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the names of the columns of a parquet file."""
-    return [str(name) for name in _parquet(path).schema_arrow.names]
-
-
-def read_columns(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read some columns of a parquet file.
+def read_rows(path: Path, rows: Sequence[int]) -> pd.DataFrame:
+    """Read some rows of a parquet file, one row group at a time, in the order asked for.
 
     Raises:
-        InputError: the file is missing or damaged, or lacks a column.
+        InputError: the file is missing or damaged.
     """
-    file = _parquet(path)
-    missing = [name for name in columns if name not in file.schema_arrow.names]
-    if missing:
-        raise InputError(path, f"has no column {missing[0]!r}", "run the stage that makes it again")
-    return file.read(columns=list(columns)).to_pandas()
-
-
-def read_rows(path: Path, rows: Sequence[int]) -> pd.DataFrame:
-    """Read some rows of a parquet file, one row group at a time, in the order asked for."""
     file = _parquet(path)
     wanted = np.asarray(rows, dtype=np.int64)
     found = []
@@ -162,7 +153,8 @@ def read_rows(path: Path, rows: Sequence[int]) -> pd.DataFrame:
         stop = start + file.metadata.row_group(group).num_rows
         inside = wanted[(wanted >= start) & (wanted < stop)]
         if len(inside):
-            found.append(file.read_row_group(group).take(pa.array(inside - start)).to_pandas().set_index(inside))
+            with parsing(path, _BAD_TABLE, _AGAIN):
+                found.append(file.read_row_group(group).take(pa.array(inside - start)).to_pandas().set_index(inside))
         start = stop
     return pd.concat(found).loc[wanted]
 
@@ -191,8 +183,7 @@ def read_overview(slide: SlideSource) -> Overview:
 
 def _parquet(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        with parsing(path, _BAD_TABLE, _AGAIN):
+            return pq.ParquetFile(path)
     except FileNotFoundError:
         raise InputError(path, "no such file", "run the stage that makes it") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(path, f"not a readable parquet file ({error})", "run the stage that makes it again") from None

@@ -7,14 +7,14 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.core.files import parquet_columns, read_parquet
 from mistline.report.pictures import Album, SlideView, drawn_cells, of_all
 from mistline.report.plots import distributions, theme, tissue
 from mistline.report.plots.theme import Picture
-from mistline.report.sources import OVERVIEW_PX, SlideSource, read_columns
+from mistline.report.sources import OVERVIEW_PX, SlideSource
 from mistline.report.tables import Table, cell, columns, row
 
 _MAPPED_LABELS = 3
@@ -31,9 +31,9 @@ def view_spots(slide: SlideSource, album: Album) -> SlideView:
         InputError: cells and splits are not equally many.
     """
     path = slide.folder / "cells.parquet"
-    labels = [name for name in pq.read_schema(path).names if name.startswith("label_")]
-    cells = read_columns(path, [*_COLUMNS, *labels])
-    sides = read_columns(slide.splits_file, ["split"])["split"]
+    labels = [name for name in parquet_columns(path) if name.startswith("label_")]
+    cells = read_parquet(path, [*_COLUMNS, *labels])
+    sides = read_parquet(slide.splits_file, ["split"])["split"]
     if len(sides) != len(cells):
         what = f"{len(cells)} cells, and {len(sides)} in the split file"
         raise InputError(slide.folder, what, "run make-splits again")
@@ -98,7 +98,7 @@ def qc_table(slides: Sequence[SlideSource], medians: Mapping[str, Mapping[str, f
 def _extent(slide: SlideSource) -> str:
     if not slide.bundle["has_coordinates"]:
         return "no coordinates"
-    width, height = np.ptp(read_columns(slide.folder / "cells.parquet", ["x_um", "y_um"]).to_numpy(), axis=0) / 1000
+    width, height = np.ptp(read_parquet(slide.folder / "cells.parquet", ["x_um", "y_um"]).to_numpy(), axis=0) / 1000
     return f"{width:.2f} × {height:.2f}"
 
 

@@ -11,8 +11,9 @@ from scipy import sparse
 from scipy.spatial import cKDTree
 
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.mist.expression import BLOCK_ROWS, CountsFile
-from mistline.report.sources import SlideSource, read_columns
+from mistline.report.sources import SlideSource
 
 NEIGHBOURS = 10  # visible cells whose mean is the control, and whose likeness makes a gene spatial
 _RANKED_CELLS = 5000  # visible cells around a hole that genes are ranked on
@@ -43,7 +44,7 @@ class FilledSlide:
     """
 
     def __init__(self, source: SlideSource, genes: Sequence[str], hidden: Sequence[str], depth: float) -> None:
-        cells = read_columns(source.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
+        cells = read_parquet(source.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
         self._source, self._depth = source, depth
         self.xy_um = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
         self._ids = pd.Index(cells["cell_id"].astype(str))
@@ -111,7 +112,7 @@ def training_depth(slides: Sequence[SlideSource], genes: Sequence[str]) -> float
     """Return the median sum of some genes over training cells, of a few blocks of each slide; 1 at least."""
     found = [np.zeros(0)]
     for slide in slides:
-        is_train = (read_columns(slide.splits_file, ["split"])["split"] == "train").to_numpy()
+        is_train = (read_parquet(slide.splits_file, ["split"])["split"] == "train").to_numpy()
         if not is_train.any() or not slide.bundle["panel"]["n_genes"]:
             continue
         with CountsFile(slide.folder / "counts.h5ad") as counts:

@@ -15,10 +15,11 @@ from scipy.spatial import cKDTree
 
 from mistline.config.report import Report
 from mistline.core.errors import InputError
+from mistline.core.files import read_parquet
 from mistline.core.geometry import um_to_px
 from mistline.core.log import progress
 from mistline.core.seeds import generator
-from mistline.report.sources import SlideSource, read_columns
+from mistline.report.sources import SlideSource
 from mistline.report.viewer_columns import Column, Vocabulary, columns, vocabulary
 from mistline.report.viewer_images import Layer, add_crops, add_layer
 from mistline.report.viewer_imputed import Layers, read_layers
@@ -117,11 +118,11 @@ def build(
 
 
 def _read(slide: SlideSource, shared: Vocabulary, layers: Layers) -> _Slide:
-    cells = read_columns(slide.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
+    cells = read_parquet(slide.folder / "cells.parquet", ["cell_id", "x_um", "y_um"])
     squares = None
     if slide.image:
         path = slide.index("cell")
-        squares = read_columns(path, ["row_px", "col_px", "side_px"]).to_numpy(dtype=np.int64)
+        squares = read_parquet(path, ["row_px", "col_px", "side_px"]).to_numpy(dtype=np.int64)
         if len(squares) != len(cells):
             what = f"lists {len(squares)} cells, cells.parquet {len(cells)}"
             raise InputError(path, what, "run cut_crops for this slide again")

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.core.files import parquet_columns, read_parquet
 from mistline.mist.expression import BLOCK_ROWS, CountsFile
 from mistline.report.plots import theme
-from mistline.report.sources import SPLITS, SlideSource, read_columns
+from mistline.report.sources import SPLITS, SlideSource
 from mistline.report.viewer_pack import MISSING, Codes, narrow, quantise
 from mistline.store.absent import read_absent
 from mistline.store.predictions import PREFIX
@@ -107,7 +107,7 @@ def vocabulary(
     for slide in slides:
         cells = slide.folder / "cells.parquet"
         for column in _label_columns(cells):
-            found = _as_names(read_columns(cells, [column])[column]).dropna().unique()
+            found = _as_names(read_parquet(cells, [column])[column]).dropna().unique()
             names.setdefault(column, set()).update(found)
         for column, values in _groups(slide).items():
             metacells[column] = max(metacells.get(column, 0), int(values.max()) + 1)
@@ -127,12 +127,12 @@ def columns(slide: SlideSource, shared: Vocabulary) -> list[Column]:
         InputError: a file lists other cells than cells.parquet.
     """
     path = slide.folder / "cells.parquet"
-    ids = read_columns(path, ["cell_id"])["cell_id"].astype(str)
+    ids = read_parquet(path, ["cell_id"])["cell_id"].astype(str)
     found = [*_labels(path, shared), *_predicted(slide, ids, shared), *_dataset(slide, shared, len(ids))]
-    there = pq.read_schema(path).names
+    there = parquet_columns(path)
     for name, title in _MEASURES.items():
         if name in there:
-            values = read_columns(path, [name])[name].to_numpy(dtype=np.float64)
+            values = read_parquet(path, [name])[name].to_numpy(dtype=np.float64)
             found.append(numeric(title, "Measured", quantise(values)))
     return [*found, *_expressed(slide, shared.genes, len(ids))]
 
@@ -146,7 +146,7 @@ def colours_of(n: int) -> tuple[str, ...]:
 
 def _labels(path: Path, shared: Vocabulary) -> Iterator[Column]:
     for column in _label_columns(path):
-        title, values = column.removeprefix(LABEL), read_columns(path, [column])[column]
+        title, values = column.removeprefix(LABEL), read_parquet(path, [column])[column]
         if column in shared.names:
             yield _category(title, "Labels", _as_names(values), shared.names[column])
         elif column in shared.measures:
@@ -162,7 +162,7 @@ def _predicted(slide: SlideSource, ids: pd.Series, shared: Vocabulary) -> Iterat
 
 
 def _dataset(slide: SlideSource, shared: Vocabulary, n: int) -> Iterator[Column]:
-    sides = read_columns(slide.splits_file, ["split"])["split"]
+    sides = read_parquet(slide.splits_file, ["split"])["split"]
     _require_length(slide.splits_file, len(sides), n)
     split = _category("split", "Dataset", sides, SPLITS)
     yield Column(
@@ -240,7 +240,7 @@ def _predictions(files: Sequence[Path]) -> dict[str, Prediction]:
         title = f"{model}: {path.parent.parent.name}, {path.parent.name.replace('_', ' ')}"
         if title in found or read_absent(path) is not None:
             continue
-        table = pd.read_parquet(path)
+        table = read_parquet(path, made_by="the stage that predicts")
         classes = [name for name in table.columns if name.startswith(PREFIX)]
         tested = table[table["part"] == "test"]
         best = np.asarray([name.removeprefix(PREFIX) for name in classes], dtype=object)[
@@ -259,15 +259,13 @@ def _groups(slide: SlideSource) -> dict[str, NDArray[np.int64]]:
     path = slide.folder / "metacells.parquet"
     if not slide.image or not path.is_file():
         return {}
-    names = [
-        name for name in pq.read_schema(path).names if name == "metacell" or (name[:1] == "l" and name[1:].isdigit())
-    ]
-    table = read_columns(path, sorted(names, key=lambda name: (name == "metacell", name)))
+    names = [name for name in parquet_columns(path) if name == "metacell" or (name[:1] == "l" and name[1:].isdigit())]
+    table = read_parquet(path, sorted(names, key=lambda name: (name == "metacell", name)))
     return {name: table[name].to_numpy(dtype=np.int64) for name in table.columns}
 
 
 def _label_columns(path: Path) -> list[str]:
-    return [name for name in pq.read_schema(path).names if name.startswith(LABEL)]
+    return [name for name in parquet_columns(path) if name.startswith(LABEL)]
 
 
 def _as_names(values: pd.Series) -> pd.Series:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import pandas as pd
 import typer
 
 from mistline.config.ablation import Ablation
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import read_json, write_json
+from mistline.core.files import read_json, read_parquet, write_json
 from mistline.core.provenance import record
 from mistline.tasks.ablation import ablation as compare_steps
 from mistline.tasks.accuracy_score import accuracy_scores
@@ -64,4 +63,6 @@ def _lines(
         raise ConfigError("compare", what, "give --answers once an evaluation")
     files = dict(zip(scores, answers, strict=True))
     kept = [path for path, result in results.items() if result["model"] in steps.names]
-    return compare_steps(steps, [results[path] for path in kept], [pd.read_parquet(files[path]) for path in kept])
+    return compare_steps(
+        steps, [results[path] for path in kept], [read_parquet(files[path], made_by="evaluate") for path in kept]
+    )

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
+from mistline.core.files import parquet_columns, read_parquet
 from mistline.data.columns import Names
 from mistline.data.genes import read_genes
 from mistline.data.order import Order, Plan
@@ -26,6 +26,8 @@ from mistline.models.contract import Needs
 from mistline.models.vocabulary import Vocabulary
 from mistline.store.manifest import Manifest, read_manifest
 from mistline.train.patches import CHANNELS, PatchImages
+
+_READ_CELLS = "read_cells or read_table for this slide"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +167,9 @@ class TableSource:
 def _read_slide(manifest: Manifest, name: str, split: str | None, measured: NDArray[np.bool_]) -> _Slide:
     entry = manifest.slides[name]
     files = {key: manifest.locate(item["path"]) for key, item in entry["files"].items()}
-    names = pq.read_schema(files["cells"]).names
-    cells = pd.read_parquet(
-        files["cells"], columns=["cell_id", "x_um", "y_um", *(name for name in names if name.startswith(PREFIX))]
-    )
-    cells["split"] = pd.read_parquet(files["splits"], columns=["split"])["split"].to_numpy()
+    labels = [column for column in parquet_columns(files["cells"], _READ_CELLS) if column.startswith(PREFIX)]
+    cells = read_parquet(files["cells"], ["cell_id", "x_um", "y_um", *labels], _READ_CELLS)
+    cells["split"] = read_parquet(files["splits"], ["split"], "make_splits")["split"].to_numpy()
     rows = np.flatnonzero(cells["split"] == split) if split else np.arange(len(cells))
     return _Slide(
         name=name,

@@ -197,7 +197,7 @@ def test_records_with_other_genes_of_the_same_total_are_refused(own):
 def test_a_missing_or_truncated_table_is_one_sentence(own, name):
     path = own / "slides" / "s1" / name
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(InputError, match="unreadable"):
+    with pytest.raises(InputError, match="truncated or not the table"):
         proof(own)
     path.unlink()
     with pytest.raises(InputError, match="no such file"):
