@@ -63,7 +63,7 @@ nightly: setup
 
 # What models learn of toy tissue whose truth is known.
 truth: setup
-	$(BIN)/pytest tests/truth
+	$(BIN)/pytest tests/truth -n 2 --dist loadfile  # a file fits its own models
 
 # Skips where no SLURM cluster answers.
 slurm: setup

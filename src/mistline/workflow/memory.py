@@ -25,7 +25,7 @@ class Need:
 # Streaming stages are flat: their floor is the interpreter, its libraries and a few bands of the image.
 NEEDS = {
     "fetch_bundle": Need(600),
-    "check_bundle": Need(1000),
+    "check_bundle": Need(1000, 300),
     "project_image": Need(2000),
     "read_cells": Need(1500, 1500, 24),
     "read_table": Need(2000, 1500, 40),
