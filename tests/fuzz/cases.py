@@ -133,7 +133,7 @@ def _size() -> int:
 def _case(subject: Subject, seed: int, scratch: Path, output: Path) -> Verdict:
     work = scratch / "work"
     change = prepare(subject, seed, work)
-    (scratch / "change.txt").write_text(change)
+    (scratch / "change.txt").write_text(change, errors="backslashreplace")
     code = ended(lambda: subject.read(work))
     text = output.read_text(errors="replace")
     kind, told = _judged(subject, work, code, text)

@@ -147,8 +147,8 @@ class Level:
             with parsing(self._image, "not a readable OME-Zarr", _AGAIN):
                 self._array: Any = zarr.open_array(store=image, path=str(level), mode="r", zarr_format=3)
                 (channels, rows, columns), shards = map(int, self._array.shape), self._array.shards
-                if self._array.dtype != np.uint8 or min(rows, columns) < 1:
-                    raise ValueError(f"an image of type {self._array.dtype} and {rows} x {columns} px")
+                if self._array.dtype != np.uint8 or min(channels, rows, columns) < 1:
+                    raise ValueError(f"{channels} channels of {rows} x {columns} px, type {self._array.dtype}")
                 written = math.prod(-(-size // step) for size, step in zip(self._array.shape, shards, strict=True))
         except (FileNotFoundError, NodeNotFoundError):
             raise InputError(image, "no such image", "run the stage that makes it for this slide") from None

@@ -182,9 +182,12 @@ def _require_ids(path: Path, ids: Sequence[str], symbols: Sequence[str]) -> None
 
 def _text(path: Path, group: Group, name: str) -> NDArray[np.object_]:
     try:
-        return group[name].asstr()[()].astype(object)
+        found: NDArray[np.object_] = group[name].asstr()[()].astype(object)
     except (TypeError, UnicodeDecodeError):
         raise InputError(path, f"matrix/{name} is not text", _AS_WRITTEN) from None
+    if any("\0" in value for value in found):
+        raise InputError(path, f"matrix/{name} holds a zero byte", _COPY_AGAIN)
+    return found
 
 
 def _read_matrix(

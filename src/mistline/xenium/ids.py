@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
@@ -33,7 +34,7 @@ def decode(values: pa.Array | pa.ChunkedArray | NDArray[Any], where: str) -> Ids
         [n] object array of str.
 
     Raises:
-        InputError: an id is missing or empty, is not text, or the values are no ids at all.
+        InputError: an id is missing or empty, is not text or holds a zero byte, or the values are no ids at all.
     """
     if isinstance(values, np.ndarray) and values.ndim == 2:
         return decode_pairs(values, where)
@@ -41,9 +42,12 @@ def decode(values: pa.Array | pa.ChunkedArray | NDArray[Any], where: str) -> Ids
     if array.null_count:
         raise InputError(where, f"{array.null_count} cell ids are missing", _REMEDY)
     try:
-        ids = array.cast(pa.string()).to_numpy(zero_copy_only=False)
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+        text = array.cast(pa.string())
+        ids = text.to_numpy(zero_copy_only=False)
+    except (pa.ArrowException, UnicodeDecodeError):
         raise InputError(where, "a cell id is not valid text", _REMEDY) from None
+    if pc.any(pc.match_substring(text, "\0")).as_py():
+        raise InputError(where, "a cell id holds a zero byte", _REMEDY)
     if (ids == "").any():
         raise InputError(where, "a cell id is empty", _REMEDY)
     return ids

@@ -35,7 +35,7 @@ def read_ome(path: Path, file: tifffile.TiffFile) -> Ome | None:
     """Read the OME-XML of an open file; None when it has none.
 
     Raises:
-        InputError: the XML is damaged.
+        InputError: the XML is damaged, or gives a pixel size or a channel's number that is none.
     """
     text = file.pages[0].aspage().description
     if "<OME" not in text and ":OME" not in text:
@@ -84,7 +84,10 @@ def _own_channels(path: Path, root: ElementTree.Element, pixels: ElementTree.Ele
         if uuid is None:
             continue
         if uuid.get("FileName") == path.name or (root.get("UUID") and uuid.text == root.get("UUID")):
-            owned.add(int(block.get("FirstC", "0")))
+            first = block.get("FirstC", "0")
+            if not first.strip().isdecimal():
+                raise InputError(path, f"its OME-XML gives a channel's number as {first!r}", "correct its OME-XML")
+            owned.add(int(first))
     return tuple(sorted(owned))
 
 

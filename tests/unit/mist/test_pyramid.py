@@ -98,6 +98,14 @@ def test_a_missing_image_is_named(tmp_path):
         RowWindow(tmp_path / "nothing")
 
 
+def test_an_image_without_channels_is_none(tmp_path):
+    folder = _write(tmp_path / "i")
+    about = json.loads((folder / "0/zarr.json").read_text())
+    (folder / "0/zarr.json").write_text(json.dumps({**about, "shape": [0, *about["shape"][1:]]}))
+    with pytest.raises(InputError, match="0 channels of"):
+        Level(folder)
+
+
 def test_a_lost_file_is_not_read_as_black(tmp_path):
     folder = _write(tmp_path / "i")
     next(folder.glob("0/c/1/1/*")).unlink()

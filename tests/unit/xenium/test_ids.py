@@ -65,6 +65,8 @@ def test_every_way_to_store_an_id_gives_the_same_text(stored):
         (pa.array(["a", None]), "1 cell ids are missing"),
         (pa.array(["a", ""]), "a cell id is empty"),
         (pa.array([b"\xff\xfe"]), "a cell id is not valid text"),
+        (pa.array([b"\xff\xfe"]).view(pa.string()), "a cell id is not valid text"),  # as a damaged parquet gives it
+        (pa.array(["a\0b"]), "a cell id holds a zero byte"),
         (pa.array([1.0, 2.0]), "cell ids stored as double"),
         (np.zeros((2, 3), dtype=np.uint32), r"cell ids of shape \[2, 3\]"),
         (np.array([[-1, 1]]), "a cell id does not fit 32 bits"),
