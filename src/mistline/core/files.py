@@ -32,6 +32,22 @@ os.umask(_UMASK)
 
 
 @contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turn what the operating system refuses of a working file or folder into one sentence.
+
+    Raises:
+        OutputError: the disk is full or fails, or the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        told = system_error(error, where, writing=True)
+        if told is None:
+            raise
+        raise told from error
+
+
+@contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
     """Yield a temporary path (for a file or a folder) that becomes `final` when the block succeeds.
 

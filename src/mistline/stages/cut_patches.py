@@ -11,7 +11,7 @@ from mistline.config.base import load_section
 from mistline.config.patches import Patches
 from mistline.config.shards import Shards
 from mistline.core.errors import InputError
-from mistline.core.files import read_json, read_parquet, write_json, write_parquet
+from mistline.core.files import read_json, read_parquet, write_json, write_parquet, writing
 from mistline.core.provenance import record
 from mistline.mist import patches
 from mistline.spots.picture import open_picture
@@ -39,7 +39,8 @@ def run(
     settings = load_section(Patches, params, "patches")
     um_per_px, source = _scale(read_json(bundle_report), slide, image_um_per_px)
     table = read_parquet(cells, ("cell_id", "x_um", "y_um"), made_by="read_table for this slide")
-    shards.parent.mkdir(parents=True, exist_ok=True)
+    with writing(shards.parent):
+        shards.parent.mkdir(parents=True, exist_ok=True)
     with open_picture(image, shards.parent) as picture:
         described = patches.index_of(table, picture.shape_px, um_per_px, settings, patches.Owner(slide, donor))
         with ShardWriter(shards, patches.expected_bytes(len(described), settings.size_px), shard_gb) as writer:

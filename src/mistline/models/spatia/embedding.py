@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mistline.core.errors import InputError
+from mistline.core.files import writing
 from mistline.core.seeds import derive
 from mistline.models.contract import Batch, Block, Context, Needs, Source
 from mistline.models.spatia.context import Layout
@@ -195,7 +196,10 @@ class Passes:
         for ids, found, batch in groups:
             if self._folder is None:
                 self._folder = self._reading.context.resume / f"spatia-{batch.slide[0]}"
-                self._folder.mkdir(parents=True, exist_ok=True)
+                with writing(self._folder):
+                    while not self._folder.is_dir():
+                        with suppress(FileNotFoundError):  # another slide's job has just removed what it lies in
+                            self._folder.mkdir(parents=True, exist_ok=True)
                 for name in (*_PARTS, "z_n", *(["z_t"] if self._net.around.tissue is not None else [])):
                     self._on_disk[name] = self._file(name, self._n)
             here = slice(row, row + len(ids))

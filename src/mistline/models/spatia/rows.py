@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import mmap
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mistline.core.files import writing
 
 _HELD = 1 << 24  # bytes of the files that are mapped at a time, about
 
@@ -19,12 +22,15 @@ class Rows:
         path: of the file; made anew.
         rows: how many.
         width: of each.
+
+    Raises:
+        OutputError: there is no room for it, or no permission.
     """
 
     def __init__(self, path: Path, rows: int, width: int) -> None:
         self._width, self._touched = width, 0
-        with path.open("w+b") as file:
-            file.truncate(rows * width * 4)
+        with writing(path), path.open("w+b") as file:
+            os.posix_fallocate(file.fileno(), 0, rows * width * 4)  # a full disk under a mapped file ends the process
             self._memory = mmap.mmap(file.fileno(), rows * width * 4)
         self._rows = np.frombuffer(self._memory, np.float32).reshape(rows, width)
 

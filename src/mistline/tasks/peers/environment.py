@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mistline.core.errors import InputError
-from mistline.core.files import read_json
+from mistline.core.files import read_json, writing
 from mistline.core.hashing import hash_file
 
 logger = logging.getLogger("mistline.tasks")
@@ -127,6 +127,7 @@ def _told(text: str) -> str:
 
 
 def _empty(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    with writing(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from mistline.core.errors import InputError, ResourceError
-from mistline.core.files import remove
+from mistline.core.files import remove, writing
 from mistline.core.hashing import hash_json
 from mistline.tasks.peers.environment import interpreter, last_line
 from mistline.tasks.peers.exchange import NotRunError, Result, read_result
@@ -82,7 +82,8 @@ def scratch(beside: Path) -> Iterator[Path]:
     """Yield an empty folder beside an output; it is gone afterwards, and so is what a killed run left in it."""
     folder = beside.with_name(f".{beside.name}.peer")
     remove(folder)
-    folder.mkdir(parents=True)
+    with writing(folder):
+        folder.mkdir(parents=True)
     try:
         yield folder
     finally:
