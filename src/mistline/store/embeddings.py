@@ -25,6 +25,7 @@ from mistline.core.files import atomic_path
 ORIGIN_KEY = b"mistline"
 ABSENT_KEY = b"mistline_not_run"  # of a file without rows: why (see `store.absent`)
 _REMEDY = "run embed again"
+_GROUP_BYTES, _GROUP_ROWS = 1 << 26, 4096  # every group costs as much as its columns are many, so they are large
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Origin:
 class EmbeddingWriter:
     """Append blocks of rows; the file appears when the block succeeds.
 
+    Blocks of any size become row groups of 64 MB: the file does not tell how it was made.
+
     Args:
         path: the parquet file.
         origin: what the rows are made from.
@@ -57,6 +60,8 @@ class EmbeddingWriter:
         self._path = path
         self._origin = origin
         self._writer: Any = None
+        self._ids: list[str] = []
+        self._blocks: list[NDArray[np.float32]] = []
 
     def __enter__(self) -> EmbeddingWriter:
         self._part = self._atomic.__enter__()
@@ -73,8 +78,17 @@ class EmbeddingWriter:
             InputError: a row holds a value that is not finite; names the cell.
         """
         _refuse_non_finite(self._path, cell_ids, rows)
-        columns = {"cell_id": pa.array(list(cell_ids), pa.string())}
-        columns |= {f"e{i}": pa.array(np.ascontiguousarray(rows[:, i], dtype=np.float32)) for i in range(rows.shape[1])}
+        self._ids += cell_ids
+        self._blocks.append(np.array(rows, dtype=np.float32))  # a copy: the caller may use its memory again
+        while len(self._ids) >= (n := max(_GROUP_ROWS, _GROUP_BYTES // (4 * rows.shape[1]))):
+            self._write(n)
+
+    def _write(self, n: int) -> None:
+        """Write the first rows that wait as a row group."""
+        rows = np.concatenate(self._blocks)
+        ids, self._ids, self._blocks, rows = self._ids[:n], self._ids[n:], [rows[n:].copy()], rows[:n]
+        columns = {"cell_id": pa.array(ids, pa.string())}
+        columns |= {f"e{i}": pa.array(np.ascontiguousarray(rows[:, i])) for i in range(rows.shape[1])}
         about = {ORIGIN_KEY: json.dumps(asdict(self._origin), sort_keys=True)}
         table = pa.table(columns).replace_schema_metadata(about)
         if self._writer is None:
@@ -85,6 +99,8 @@ class EmbeddingWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if self._ids and kind is None:
+                self._write(len(self._ids))
             if self._writer is not None:
                 self._writer.close()
             elif kind is None:

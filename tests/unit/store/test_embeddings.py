@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mistline.core.errors import InputError
+from mistline.store import embeddings
 from mistline.store.embeddings import EmbeddingWriter, Origin, read_blocks, read_embedding, read_origin
 
 ORIGIN = Origin("pca", 3, "abc", "v1")
@@ -30,7 +31,7 @@ def test_blocks_come_back_with_their_origin(tmp_path):
     assert rows.dtype == np.float32
     np.testing.assert_array_equal(rows, np.arange(12).reshape(6, 2))
     assert read_origin(path) == ORIGIN
-    assert [len(ids) for ids, _ in read_blocks(path)] == [4, 2]
+    assert [len(ids) for ids, _ in read_blocks(path)] == [6]
     assert pq.read_schema(path).names == ["cell_id", "e0", "e1"]
 
 
@@ -38,6 +39,32 @@ def test_same_rows_same_bytes(tmp_path):
     for name in ("one", "two"):
         _write(tmp_path / name, _blocks())
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_blocks_of_any_size_make_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "_GROUP_BYTES", 1)
+    monkeypatch.setattr(embeddings, "_GROUP_ROWS", 100)
+    rows = np.random.default_rng(0).normal(size=(250, 3)).astype(np.float32)
+    ids = [f"c{number}" for number in range(250)]
+    for size in (1, 7, 100, 249, 250):
+        with EmbeddingWriter(tmp_path / f"{size}.parquet", ORIGIN) as writer:
+            for start in range(0, 250, size):
+                writer.put(ids[start : start + size], rows[start : start + size])
+        file = pq.ParquetFile(tmp_path / f"{size}.parquet")
+        assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [100, 100, 50]
+        found, read = read_embedding(tmp_path / f"{size}.parquet")
+        assert found.tolist() == ids
+        assert np.array_equal(read, rows)
+    assert len({(tmp_path / f"{size}.parquet").read_bytes() for size in (1, 7, 100, 249, 250)}) == 1
+
+
+def test_the_memory_of_a_block_may_be_used_again(tmp_path):
+    block = np.zeros((2, 3), dtype=np.float32)
+    with EmbeddingWriter(tmp_path / "e.parquet", ORIGIN) as writer:
+        for number in range(3):
+            block[:] = number
+            writer.put([f"a{number}", f"b{number}"], block)
+    assert read_embedding(tmp_path / "e.parquet")[1][:, 0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
