@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -77,9 +78,29 @@ def _read(module: str) -> tuple[tuple[str, ...], str]:
                 and ast.get_docstring(node, clean=False) is not None
             ):
                 node.body = node.body[1:] or [ast.Pass()]
-        told = ast.dump(tree, annotate_fields=False)
+        told: list[str] = []
+        _tell(tree, told)
     own = tuple(name for name in names if name.split(".")[0] == "mistline")
-    return own, hashlib.sha256(told.encode()).hexdigest()
+    return own, hashlib.sha256("".join(told).encode()).hexdigest()
+
+
+def _tell(node: Any, told: list[str]) -> None:
+    """Append a syntax tree as text, without empty fields: each version of Python adds some, and code stays the same."""
+    if isinstance(node, ast.AST):
+        told.append(f"({type(node).__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value is not None and value != []:
+                told.append(f" {name}=")
+                _tell(value, told)
+        told.append(")")
+    elif isinstance(node, list):
+        told.append("[")
+        for item in node:
+            _tell(item, told)
+        told.append("]")
+    else:
+        told.append(f"{node!r},")
 
 
 def _statements(tree: ast.Module) -> Iterator[ast.AST]:

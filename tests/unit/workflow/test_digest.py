@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def test_an_indirect_edit_counts(package: Path) -> None:
 def test_comments_docstrings_and_strangers_do_not_count(package: Path) -> None:
     assert not changed(package, "a.py", '"""Other."""\n# remark\nfrom mistline import b\n\ngo = b.x\n')
     assert not changed(package, "c.py", "y = 2\n")
+
+
+def test_a_field_that_a_later_python_adds_does_not_count(package: Path, monkeypatch) -> None:
+    before = digest.code_digest("cut")
+    clear()
+    for kind in (ast.FunctionDef, ast.ClassDef, ast.Constant):
+        monkeypatch.setattr(kind, "_fields", (*kind._fields, "new"))
+        monkeypatch.setattr(kind, "new", [], raising=False)
+    assert digest.code_digest("cut") == before
 
 
 def test_a_template_counts_for_its_room(package: Path) -> None:
