@@ -4,8 +4,8 @@ from __future__ import annotations
 
 HIGHER_IS_BETTER = frozenset(
     [
-        *("accuracy", "ami", "ari", "auc", "f1", "homogeneity", "nmi", "pcc", "pearson", "precision", "psnr", "r"),
-        *("r2", "recall", "silhouette", "spearman", "ssim", "top2", "within_one_ring"),
+        *("accuracy", "ami", "ari", "auc", "f1", "homogeneity", "moved_inside", "nmi", "pcc", "pearson", "precision"),
+        *("psnr", "r", "r2", "recall", "silhouette", "spearman", "ssim", "top2", "within_one_ring"),
     ]
 )
 LOWER_IS_BETTER = frozenset(

@@ -200,7 +200,7 @@ def _block(
 def _verdict(item: Comparison, tests: PairedTests, metric: str) -> str:
     text = item.verdict(metric)
     model = next((entry for entry in item.ranked(metric) if not entry.is_control), None)
-    told = tests.verdict(metric, model.name) if model else ""
+    told = tests.verdict(metric, model.name) if model and not item.own_truth else ""
     return f"{text.removesuffix('.')}; {told}." if told else text
 
 

@@ -68,9 +68,9 @@ def glance_table(items: Sequence[Comparison], tests: Sequence[PairedTests]) -> T
     lines = []
     for item, tested in zip(items, tests, strict=True):
         metric = item.metrics[0]
-        model, control = (_best(item, metric, is_control) for is_control in (False, True))
+        model, control = item.contenders(metric)
         mark = tested.mark(metric, model.name) if model else None
-        winner = _winner(item, metric)
+        winner = _winner(item, metric, model, control)
         lines.append(
             row(
                 item.task, item.protocol.replace("_", " "), metric, *_contender(model, metric),
@@ -87,12 +87,8 @@ def glance_table(items: Sequence[Comparison], tests: Sequence[PairedTests]) -> T
     return Table("results", f"Every table at a glance, on its first metric. {LEGEND}.", heads, tuple(lines))
 
 
-def _best(item: Comparison, metric: str, is_control: bool) -> Entry | None:
-    return next((entry for entry in item.ranked(metric) if entry.is_control == is_control), None)
-
-
-def _winner(item: Comparison, metric: str) -> str:
-    kinds = {entry.is_control for entry in item.best(metric)}
+def _winner(item: Comparison, metric: str, *contenders: Entry | None) -> str:
+    kinds = {entry.is_control for entry in item.best(metric) if entry in contenders}
     return {frozenset([False]): "model", frozenset([True]): "control"}.get(frozenset(kinds), "neither")
 
 

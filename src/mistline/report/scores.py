@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -47,6 +48,7 @@ class Entry:
         note: what it is.
         details: what the task tells of it beside the metrics, seed by seed.
         files: the evaluation files it is from, seed by seed.
+        model: the model that a control's value depends on; empty where it depends on none.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Entry:
     note: str = ""
     details: tuple[Mapping[str, Any], ...] = ()
     files: tuple[Path, ...] = ()
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Comparison:
         settings: the task's settings, of the first file.
         not_run: rows without scores.
         ceilings: rows that are given what no model may be given; shown apart, and no winner or rival of any.
+        own_truth: whether each model is judged on a truth of its own, so that only its own controls are its rivals.
     """
 
     task: str
@@ -90,6 +94,7 @@ class Comparison:
     settings: Mapping[str, Any]
     not_run: tuple[NotRun, ...] = ()
     ceilings: tuple[Entry, ...] = ()
+    own_truth: bool = False
 
     @property
     def is_oracle(self) -> bool:
@@ -97,19 +102,40 @@ class Comparison:
         return bool(self.settings.get("oracle")) or "oracle" in self.protocol
 
     def best(self, metric: str) -> tuple[Entry, ...]:
-        """Return the entries with the best value, controls included; none when the metric's direction is unknown."""
-        scored = self.ranked(metric)
-        return tuple(entry for entry in scored if abs(entry.values[metric].value - _top(scored, metric)) < _TIE)
+        """Return the entries with the best value, controls included; none when the metric's direction is unknown.
+
+        Where every model has a truth of its own, these are the best of each model and its rivals.
+        """
+        ranked = self.ranked(metric)
+        groups = [_among(ranked, model) for model in ranked if not model.is_control] if self.own_truth else []
+        best = [
+            entry
+            for group in groups or [ranked]
+            for entry in group
+            if abs(entry.values[metric].value - group[0].values[metric].value) < _TIE
+        ]
+        return tuple(entry for entry in ranked if any(entry is one for one in best))
+
+    def contenders(self, metric: str) -> tuple[Entry | None, Entry | None]:
+        """Return the best model and the best control, of truths of their own the model of the widest lead and its."""
+        ranked = self.ranked(metric)
+        pairs = [_pair(_among(ranked, model)) for model in ranked if not model.is_control]
+        if not self.own_truth or not pairs:
+            return _pair(ranked)
+        return max(pairs, key=lambda pair: _lead(pair, metric))
 
     def beaten_by_control(self, metric: str) -> bool:
         """Return whether a control does as well as every model, or better."""
-        return any(entry.is_control for entry in self.best(metric))
+        best = [entry.is_control for entry in self.best(metric)]
+        return all(best) if self.own_truth else any(best)
 
     def verdict(self, metric: str) -> str:
         """Say in a sentence who wins and whether the intervals bear it out."""
         ranked, best = self.ranked(metric), self.best(metric)
         if not best:
             return f"{metric}: no winner is marked, for it is not known whether higher is better."
+        if self.own_truth:
+            return self._verdict_alone(metric)
         value = format_value(best[0].values[metric])
         if len({entry.is_control for entry in best}) == 2:
             return f"{metric}: {_named(best)} share the best value ({value}). No model beats the controls here."
@@ -122,6 +148,17 @@ class Comparison:
         if overlap(best[0].values[metric], rivals[0].values[metric]):
             text += "; their intervals overlap, so this may be chance"
         return text + (". No model beats the controls here." if best[0].is_control else ".")
+
+    def _verdict_alone(self, metric: str) -> str:
+        ranked, told = self.ranked(metric), []
+        for model, rival in (_pair(_among(ranked, one)) for one in ranked if not one.is_control):
+            if model is not None and rival is not None:
+                won = "beats" if _lead((model, rival), metric) >= _TIE else "does not beat"
+                own, other = (format_value(entry.values[metric]) for entry in (model, rival))
+                told.append(f"{model.name} ({own}) {won} {rival.name} ({other})")
+        return (
+            f"{metric}: every model is judged on an embedding of its own, beside its own controls: {'; '.join(told)}."
+        )
 
     def ranked(self, metric: str) -> list[Entry]:
         """Return the rows that have a metric, the best first; none when its direction is unknown."""
@@ -197,6 +234,7 @@ def _compare(results: Sequence[Mapping[str, Any]]) -> Comparison:
         first.get("settings", {}),
         _not_run(results),
         tuple(_beside(scored, _CEILINGS)),
+        any(result.get("own_truth") for result in scored),
     )
 
 
@@ -241,11 +279,13 @@ def _beside(results: Sequence[Mapping[str, Any]], kind: str) -> list[Entry]:
         if all(score == scores[0] for score in scores):
             entries.append(_entry(name, is_control, next(iter(by_model.values()))))
         else:
-            entries += [_entry(f"{name} ({model})", is_control, items) for model, items in sorted(by_model.items())]
+            entries += [
+                _entry(f"{name} ({model})", is_control, items, model) for model, items in sorted(by_model.items())
+            ]
     return entries
 
 
-def _entry(name: str, is_control: bool, rows: Sequence[Mapping[str, Any]]) -> Entry:
+def _entry(name: str, is_control: bool, rows: Sequence[Mapping[str, Any]], model: str = "") -> Entry:
     metrics = dict.fromkeys(metric for row in rows for metric in row["metrics"])
     values = {}
     for metric in metrics:
@@ -256,7 +296,7 @@ def _entry(name: str, is_control: bool, rows: Sequence[Mapping[str, Any]]) -> En
     details = tuple(row["about"] for row in rows)
     files = tuple(row["path"] for row in rows)
     note = str(details[0].get("what", ""))
-    return Entry(name, is_control, tuple(sorted({row["seed"] for row in rows})), values, note, details, files)
+    return Entry(name, is_control, tuple(sorted({row["seed"] for row in rows})), values, note, details, files, model)
 
 
 def _pool(found: Sequence[Mapping[str, Any]]) -> Value:
@@ -271,8 +311,23 @@ def _bound(bound: float | None, value: float) -> float:
     return value if bound is None else bound
 
 
-def _top(ranked: Sequence[Entry], metric: str) -> float:
-    return ranked[0].values[metric].value
+def _among(ranked: Sequence[Entry], model: Entry) -> list[Entry]:
+    """Return a model and the controls that are judged on the same truth."""
+    return [entry for entry in ranked if entry is model or (entry.is_control and entry.model in ("", model.name))]
+
+
+def _pair(ranked: Sequence[Entry]) -> tuple[Entry | None, Entry | None]:
+    """Return the first model and the first control."""
+    model, control = (next((one for one in ranked if one.is_control == kind), None) for kind in (False, True))
+    return model, control
+
+
+def _lead(pair: tuple[Entry | None, Entry | None], metric: str) -> float:
+    """Return by how much a model is better than a control; least where there is none."""
+    model, control = pair
+    if model is None or control is None:
+        return -inf
+    return direction(metric) * (model.values[metric].value - control.values[metric].value)
 
 
 def _named(entries: Sequence[Entry]) -> str:

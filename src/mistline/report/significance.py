@@ -57,7 +57,7 @@ class PairedTests:
             return Mark()
         gain = test["difference"] * direction(metric)
         sign = UNDECIDED if test["p_holm"] >= ALPHA or not gain else BETTER if gain > 0 else WORSE
-        rival = (self.metrics or {})[metric].get("best_control")
+        rival = test.get("control") or (self.metrics or {})[metric].get("best_control")
         note = (
             f"against the best control, {rival}: difference {test['difference']:+.3f}, {_p(test['p_holm'])} by Holm, "
             f"{test['n']} {self.unit}s"

@@ -183,6 +183,8 @@ class Scores:
         rows: `MODEL` with the controls and ceilings that depend on it, or the other controls and ceilings.
         settings: everything a reader needs to repeat the numbers, JSON values only.
         scored: slide, cell_id and truth of the scored cells, for maps of the rows' answers; None without any.
+        own_truth: whether the truth is made of the judged model itself, so that rows of other models answer another
+            question and are no rivals.
     """
 
     unit: str
@@ -190,6 +192,7 @@ class Scores:
     rows: Mapping[str, Row]
     settings: Mapping[str, Any] = field(default_factory=dict)
     scored: pd.DataFrame | None = None
+    own_truth: bool = False
 
     @property
     def model(self) -> Row:
@@ -226,6 +229,7 @@ class Scores:
         return {
             "unit": self.unit,
             "n": self.n,
+            "own_truth": self.own_truth,
             "metrics": _metrics(model),
             "per_unit": _per_unit(model),
             "controls": {name: _metrics(row) for name, row in controls.items()},

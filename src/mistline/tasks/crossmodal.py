@@ -58,4 +58,4 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "interval": problem.note,
         "left_out": left_out(problem) if inputs.is_controls else {},
     }
-    return Scores(problem.unit_name, len(problem.cells["test"]), rows, settings)
+    return Scores(problem.unit_name, len(problem.cells["test"]), rows, settings, own_truth=not problem.to_genes)

@@ -26,7 +26,7 @@ from mistline.tasks.imputation_problem import (
     clustered_cells,
     clusters,
 )
-from mistline.tasks.imputation_scores import Key, estimates, over_genes, unit_names
+from mistline.tasks.imputation_scores import Key, estimates, over_genes, per_gene, per_slide
 
 if TYPE_CHECKING:
     from mistline.mist.pair import Pair
@@ -156,9 +156,11 @@ class Table:
         """Return the rows of the file."""
         rows = {}
         for name, judged in self.found.items():
-            per_unit = unit_names(judged.values, len(self.slides))
+            per_unit = per_gene(judged.values)
             about: dict[str, Any] = {"what": DESCRIPTIONS[name]} if name in DESCRIPTIONS else {}
             about |= {"over_genes": over_genes(per_unit), "clustering": _mean(judged.agreed)}
+            if len(self.slides) > 1:
+                about["per_slide"] = per_slide(judged.values)
             if name == MODEL and self.given is not None:
                 about |= self.given.cost()
             if judged.covered:
@@ -191,7 +193,7 @@ def settings_of(table: Table) -> dict[str, Any]:
         f"most {CLUSTERED_CELLS} cells of a slide; the mean over slides. Dealing columns leaves clusters as they are: "
         "permuted has those of knn_transfer",
         "interval": "intervals resample genes, each with all its slides, so they describe these slides only and say "
-        "nothing of another donor; tests pair genes, on each slide by itself",
+        "nothing of another donor; tests pair genes, of several slides the mean",
     }
 
 

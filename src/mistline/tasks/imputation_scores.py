@@ -31,13 +31,24 @@ _BOUNDS = {
 }
 
 
-def unit_names(values: Mapping[str, Mapping[Key, float]], n_slides: int) -> dict[str, dict[str, float]]:
-    """Return metric -> unit -> value: a unit is a gene, or a gene of a slide where there are several."""
-    return {
-        name: {gene if n_slides == 1 else f"{slide}/{gene}": value for (slide, gene), value in own.items()}
-        for name, own in values.items()
-        if own
-    }
+def per_gene(values: Mapping[str, Mapping[Key, float]]) -> dict[str, dict[str, float]]:
+    """Return metric -> gene -> its mean over the slides.
+
+    A gene is one unit of a paired test, whatever the number of slides: its fold and its reference are the same on all.
+    """
+    return {name: _means_by(own, 1) for name, own in values.items() if own}
+
+
+def per_slide(values: Mapping[str, Mapping[Key, float]]) -> dict[str, dict[str, float]]:
+    """Return metric -> slide -> the mean over its genes."""
+    return {name: _means_by(own, 0) for name, own in values.items() if own}
+
+
+def _means_by(own: Mapping[Key, float], part: int) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for key, value in own.items():
+        found.setdefault(key[part], []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def over_genes(per_unit: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:

@@ -79,6 +79,19 @@ def test_a_control_is_one_row_unless_it_depends_on_the_model(compare):
     ]
 
 
+def test_models_with_truths_of_their_own_are_no_rivals_and_neither_are_their_controls(compare):
+    one, other = ({**score("v", name, 0, value), "own_truth": True} for name, value in (("deep", 0.6), ("flat", 0.3)))
+    one["controls"]["coordinates"]["ari"] = {"value": 0.1, "low": None, "high": None}
+    other["controls"]["coordinates"]["ari"] = {"value": 0.9, "low": None, "high": None}
+    found = compare(one, other)
+    assert [entry.name for entry in found.best("ari")] == ["coordinates (flat)", "deep"]
+    assert [entry.name for entry in found.contenders("ari")] == ["deep", "coordinates (deep)"]
+    assert not found.beaten_by_control("ari")
+    verdict = found.verdict("ari")
+    assert "deep (0.600 [0.550, 0.650]) beats coordinates (deep) (0.100 (no interval))" in verdict
+    assert "flat (0.300 [0.250, 0.350]) does not beat coordinates (flat) (0.900 (no interval))" in verdict
+
+
 def test_the_metric_to_quote_comes_first(compare):
     result = score("v", "deep", 0, 0.4)
     result["metrics"]["ami"] = result["metrics"]["ari"]

@@ -44,6 +44,26 @@ def test_the_best_row_and_the_tests_against_it(table):
     assert found["rows"]["pca"]["sd_seeds"] is None
 
 
+def test_a_model_whose_truth_is_its_own_is_tested_against_its_own_controls_alone():
+    base = np.linspace(0.0, 0.07, 8)
+    ours = result("a", 0, {"pcc": units(base + 0.6)}, {"coordinates": {"pcc": units(base)}})
+    theirs = result("b", 0, {"pcc": units(base + 0.2)}, {"coordinates": {"pcc": units(base + 0.9)}})
+    found = compare([{**ours, "own_truth": True}, {**theirs, "own_truth": True}])["pcc"]
+    against = found["against_best_control"]
+    assert (found["best"], found["best_control"], found["against_best"]) == (None, None, {})
+    assert (against["a"]["control"], against["b"]["control"]) == ("coordinates (a)", "coordinates (b)")
+    assert against["a"]["difference"] == pytest.approx(0.6)
+    assert against["b"]["difference"] == pytest.approx(-0.7)
+    assert against["a"]["p_holm"] < 0.05
+
+
+def test_nothing_is_best_of_a_metric_without_a_direction():
+    rows = [result(name, 0, {"coverage_90": units(np.full(8, value))}) for name, value in (("a", 0.9), ("b", 0.999))]
+    found = compare(rows)["coverage_90"]
+    assert (found["best"], found["against_best"]) == (None, {})
+    assert set(found["rows"]) == {"a", "b"}
+
+
 def test_a_loss_is_best_when_small(table):
     assert compare(table)["log_loss"]["best"] == "good"
 

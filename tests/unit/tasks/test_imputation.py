@@ -159,11 +159,14 @@ def test_controls_read_no_tested_gene(pair):
         assert own.dtype == np.float32
 
 
-def test_genes_of_several_slides_are_units_and_drawn_together(pair):
+def test_a_gene_of_several_slides_is_one_unit(pair):
     pairs = [pair, make_pair("b", 1, xy=False)]
     found = judge(World(pairs, imputed(pairs)))
-    assert set(found.model.per_unit["pcc"]) == {f"{slide}/{gene}" for slide in "ab" for gene in NAMES}
-    assert set(found.model.per_unit["moran_difference"]) == {f"a/{gene}" for gene in NAMES}
+    assert set(found.model.per_unit["pcc"]) == set(found.model.per_unit["moran_difference"]) == set(NAMES)
+    told = found.model.about["per_slide"]
+    assert set(told["pcc"]) == {"a", "b"}
+    assert set(told["moran_difference"]) == {"a"}
+    assert np.mean(list(told["pcc"].values())) == pytest.approx(found.model.metrics["pcc"].value)
     assert found.n == 2 * CELLS
     rng = np.random.default_rng(0)
     of_gene = dict(zip(NAMES, rng.normal(0, 0.2, GENES), strict=True))
