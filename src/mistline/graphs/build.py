@@ -53,17 +53,28 @@ def nearest(xy_um: NDArray[np.floating], k: int) -> sparse.csr_matrix:
         xy_um: [n, 2].
         k: neighbours of a cell, 1 or more.
     """
+    near = nearest_others(xy_um, k)
+    n, k = near.shape
+    return _symmetric(np.repeat(np.arange(n), k), near.ravel(), n)
+
+
+def nearest_others(xy_um: NDArray[np.floating], k: int) -> NDArray[np.int64]:
+    """Return [n, k] the nearest other cells of each, the nearest first; fewer columns where there are fewer others.
+
+    Args:
+        xy_um: [n, 2].
+        k: neighbours of a cell, 1 or more.
+    """
     n = len(xy_um)
     if n < 2:
-        return _symmetric(np.empty(0, np.int64), np.empty(0, np.int64), n)
+        return np.empty((n, 0), dtype=np.int64)
     k = min(k, n - 1)
-    found = cKDTree(xy_um).query(xy_um, k=k + 1)[1]
-    first = np.repeat(np.arange(n), k)
+    found = np.asarray(cKDTree(xy_um).query(xy_um, k=k + 1)[1], dtype=np.int64)
     # Among cells at one place a cell may not come first of its own list, so it is struck out wherever it stands.
     others = found != np.arange(n)[:, None]
     late = others.sum(axis=1) > k
     others[late, -1] = False
-    return _symmetric(first, found[others], n)
+    return found[others].reshape(n, k)
 
 
 def radius(xy_um: NDArray[np.floating], radius_um: float) -> sparse.csr_matrix:

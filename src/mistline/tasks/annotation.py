@@ -71,12 +71,15 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: one class, or folds or predictions of other cells or classes.
     """
+    from threadpoolctl import threadpool_limits
+
     from mistline.tasks.annotation_problem import gather
     from mistline.tasks.annotation_rows import rows
     from mistline.tasks.controls import left_out
 
     problem = gather(inputs, params.label)
-    found = rows(inputs, problem, params)
+    with threadpool_limits(limits=1, user_api="blas"):  # sums of float32 must not depend on the number of threads
+        found = rows(inputs, problem, params)
     settings: dict[str, Any] = {
         **params.model_dump(mode="json"),
         "protocol": PROTOCOLS[protocol],

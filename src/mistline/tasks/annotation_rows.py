@@ -85,7 +85,7 @@ def controls(inputs: Inputs, problem: Problem) -> dict[str, Points]:
     @lru_cache(maxsize=1)
     def counts(fold: int) -> tuple[Any, Any]:
         fitted, train = fit_log_counts(inputs, problem.cells.iloc[problem.rows(fold, "train")])
-        return train, fitted.of(inputs.counts(problem.cells, fitted.genes))
+        return train, fitted.rows(inputs, problem.cells)
 
     found: dict[str, Points] = {
         "coordinates": places,

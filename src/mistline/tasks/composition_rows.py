@@ -81,7 +81,7 @@ def _controls(inputs: Inputs, niches: Niches, params: Params) -> dict[str, Answe
     fitted, train = fit_log_counts(inputs, inputs.cells("train", at_most=MAX_FIT_CELLS, seed=params.seed))
 
     def log_counts(cells: pd.DataFrame) -> Any:
-        return fitted.of(inputs.counts(cells, fitted.genes))
+        return fitted.rows(inputs, cells)
 
     # Components are linear, so those of a mean are the mean of the cells' components.
     def components(points: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -44,23 +44,34 @@ class LogCounts:
 
     Args:
         genes: ids, sorted.
-        depth: median counts of a training cell, which every cell is scaled to.
+        panel: ids of all genes that a cell's total is the sum of, sorted: `genes`, and those that were left out.
+        depth: median total of a training cell, which every cell is scaled to.
         values: what is there already: counts, normalised (only logged) or log (taken as it is).
     """
 
     genes: tuple[str, ...]
+    panel: tuple[str, ...]
     depth: float
     values: str = "counts"
 
+    def rows(self, inputs: Inputs, cells: pd.DataFrame) -> sparse.csr_matrix:
+        """Return [n, G] of some cells."""
+        return self.of(inputs.counts(cells, self.panel))
+
     def of(self, counts: sparse.csr_matrix) -> sparse.csr_matrix:
-        """Scale [n, G] raw counts to the depth and take log1p; a cell without counts stays zero."""
+        """Scale [n, P] raw counts of the panel to the depth and take log1p of the G genes.
+
+        Models scale a cell by all that was counted of it, so genes that are left out are part of its total. A cell
+        without counts stays zero.
+        """
+        kept = counts if self.genes == self.panel else counts[:, np.isin(self.panel, self.genes)]
         if self.values == "log":
-            return counts.tocsr().astype(np.float32)
+            return kept.tocsr().astype(np.float32)
         if self.values == "normalised":
-            return counts.astype(np.float64).log1p().tocsr().astype(np.float32)
+            return kept.astype(np.float64).log1p().tocsr().astype(np.float32)
         totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
         scale = sparse.diags(self.depth / np.maximum(totals, 1.0))
-        return (scale @ counts.astype(np.float64)).log1p().tocsr().astype(np.float32)
+        return (scale @ kept.astype(np.float64)).log1p().tocsr().astype(np.float32)
 
 
 def representations(inputs: Inputs, cells: pd.DataFrame, seed: int) -> dict[str, Callable[[], NDArray[np.float32]]]:
@@ -85,7 +96,7 @@ def representations(inputs: Inputs, cells: pd.DataFrame, seed: int) -> dict[str,
 
     @cache
     def rows() -> sparse.csr_matrix:
-        return fitted()[0].of(inputs.counts(cells, fitted()[0].genes))
+        return fitted()[0].rows(inputs, cells)
 
     if not inputs.is_controls:
         return {MODEL: embedding, "shuffled": lambda: shuffled(embedding(), seed)}
@@ -167,11 +178,11 @@ def fit_log_counts(inputs: Inputs, train: pd.DataFrame) -> tuple[LogCounts, spar
         raise InputError("splits", "no training cell", "look at splits.json")
     counts = inputs.counts(train, genes)
     depth = max(float(np.median(np.asarray(counts.sum(axis=1)))), 1.0)
-    values = inputs.values
-    rows = LogCounts(genes, depth, values).of(counts)
+    fitted = LogCounts(genes, genes, depth, inputs.values)
+    rows = fitted.of(counts)
     if len(genes) > MAX_GENES:
         mean = np.asarray(rows.mean(axis=0)).ravel()
         variance = np.asarray(rows.multiply(rows).mean(axis=0)).ravel() - mean**2
         kept = np.sort(np.argsort(-variance, kind="stable")[:MAX_GENES])
-        return LogCounts(tuple(genes[i] for i in kept), depth, values), rows[:, kept]
-    return LogCounts(genes, depth, values), rows
+        return replace(fitted, genes=tuple(genes[i] for i in kept)), rows[:, kept]
+    return fitted, rows

@@ -88,7 +88,7 @@ def gather(inputs: Inputs, params: Params, way: str) -> Problem:
     genes = {"train": train.toarray()}
     for split in ("val", "test"):
         part = cells[split]
-        rows = fitted.of(inputs.counts(part, fitted.genes)).toarray() if len(part) else genes["train"][:0]
+        rows = fitted.rows(inputs, part).toarray() if len(part) else genes["train"][:0]
         genes[split] = rows
     unit = choose_unit(*(cells["test"][name].to_numpy(dtype=str) for name in ("donor", "slide")))
     return Problem(cells, genes, fitted, unit, way == "image_to_genes")

@@ -27,6 +27,7 @@ from mistline.tasks.label_controls import (
 from mistline.tasks.predicted import by_fold
 from mistline.tasks.stats import bootstrap_mean, interval
 
+_APART_UM = 1e9  # of two slides: beside labels of the slide itself, those of another weigh nothing
 _BOUNDS = {"log_loss": (0.0, np.inf), "log_loss_calibrated": (0.0, np.inf)}
 _WHAT = {
     "majority": "the shares of the classes among the training labels, for every cell",
@@ -106,7 +107,7 @@ def _expression(inputs: Inputs, problem: Problem) -> dict[str, Points]:
     def pca(fold: int) -> NDArray[np.float32]:
         train = problem.rows(fold, "train") if fold >= 0 else np.arange(len(problem.cells))
         fitted: tuple[LogCounts, Any] = fit_log_counts(inputs, problem.cells.iloc[train])
-        return principal_components(fitted[1], fitted[0].of(inputs.counts(problem.cells, fitted[0].genes)))
+        return principal_components(fitted[1], fitted[0].rows(inputs, problem.cells))
 
     @lru_cache(maxsize=1)
     def smoothed(fold: int) -> NDArray[np.float32]:
@@ -135,13 +136,18 @@ def _nearest(problem: Problem, fold: int) -> Probability:
     rows = {part: problem.rows(fold, part) for part in ("train", "val", "test")}
     slide = problem.cells["slide"].to_numpy()
     xy = problem.cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
-    if not set(slide[rows["test"]]) <= set(slide[rows["train"]]):
-        xy = _scaled(xy, slide)
+    is_own = set(slide[rows["test"]]) <= set(slide[rows["train"]])
+    xy = _apart(xy, slide) if is_own else _scaled(xy, slide)
     found = np.zeros((len(problem.cells), len(problem.classes)))
     asked = np.concatenate([rows["val"], rows["test"]])
     train, val = problem.labels[rows["train"]], problem.labels[rows["val"]]
     found[asked], _ = nearest_labels(xy[rows["train"]], train, xy[rows["val"]], val, xy[asked], len(problem.classes))
     return found
+
+
+def _apart(xy: NDArray[np.float64], slide: NDArray[np.object_]) -> NDArray[np.float64]:
+    """Return [N, 3]: a third axis parts the slides, and leaves distances within a slide exactly as they are."""
+    return np.column_stack([xy, _APART_UM * np.unique(slide, return_inverse=True)[1]])
 
 
 def _scaled(xy: NDArray[np.float64], slide: NDArray[np.object_]) -> NDArray[np.float64]:
@@ -224,6 +230,7 @@ def _details(found: _Predicted, problem: Problem, tested: NDArray[np.bool_]) -> 
 
 def _cluster_row(points: NDArray[np.float32], problem: Problem, params: TaskParams, what: str) -> Row:
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     tested = problem.tested()
     rng = generator(params.seed, "evaluate", "domains", "clusters")
@@ -233,7 +240,8 @@ def _cluster_row(points: NDArray[np.float32], problem: Problem, params: TaskPara
         own = tested[slide.rows]
         labels = problem.labels[slide.rows]
         n_classes = len(np.unique(labels[own]))
-        clusters = KMeans(n_classes, n_init=10, random_state=params.seed).fit_predict(points[slide.rows])
+        with threadpool_limits(limits=1):  # OpenMP's threads as well: each sums a part of the cells
+            clusters = KMeans(n_classes, n_init=10, random_state=params.seed).fit_predict(points[slide.rows])
         answers[slide.rows] = [f"cluster {number}" for number in clusters + 1]
         table = agreement(clusters[own].astype(np.int64), labels[own])
         values.append({name: float(score(table)[0]) for name, score in AGREEMENT.items()})

@@ -87,12 +87,16 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         ConfigError: no slide has the label column.
         InputError: one class, or predictions of other cells or classes than those of the folds.
     """
+    from threadpoolctl import threadpool_limits
+
     from mistline.tasks.controls import left_out
     from mistline.tasks.domain_rows import class_rows, cluster_rows
     from mistline.tasks.domain_slides import gather
 
     problem = gather(inputs, params.label)
-    rows = cluster_rows(inputs, problem, params) if protocol == "unsupervised" else class_rows(inputs, problem, params)
+    make_rows = cluster_rows if protocol == "unsupervised" else class_rows
+    with threadpool_limits(limits=1, user_api="blas"):  # sums of float32 must not depend on the number of threads
+        rows = make_rows(inputs, problem, params)
     settings: dict[str, Any] = {
         **params.model_dump(mode="json"),
         "protocol": PROTOCOLS[protocol],

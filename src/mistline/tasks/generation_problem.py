@@ -110,7 +110,7 @@ def gather(inputs: Inputs, params: Params) -> Problem:
             raise InputError("tasks.generation", what, "look at splits.json")
     others, paired = _beside(tested, drawn_cells(pools["test"], params.n_cells, 2 * params.n_cells))
     fitted, train_rows = fit_log_counts(inputs, train)
-    rows = fitted.of(inputs.counts(tested, fitted.genes))
+    rows = fitted.rows(inputs, tested)
     images, real_images = (inputs.pictures(cells, params.size_px) for cells in (train, tested))
     net = fit_features(images)
     own, real = _see(net, images), _see(net, real_images)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.ndimage import gaussian_filter
-from scipy.spatial import cKDTree
+
+from mistline.graphs.build import nearest_others
 
 NEIGHBOURS = 8  # cells around a cell, of Moran's I
 CELLS_A_SQUARE = 4  # of the grid, on average over the slide's box
@@ -76,8 +77,6 @@ def maps_of(xy_um: Numbers) -> Maps | None:
     """Return the maps of places [n, 2]; None where some are not known, or all are the same."""
     if not np.isfinite(xy_um).all() or len(xy_um) < 2 or not np.ptp(xy_um, axis=0).any():
         return None
-    k = min(NEIGHBOURS, len(xy_um) - 1)
-    near = np.asarray(cKDTree(xy_um).query(xy_um, k=k + 1)[1])[:, 1:]  # the first is the cell, or one at its place
     place = xy_um - xy_um.min(axis=0)
     box = place.max(axis=0) * (1 + 1 / (np.sqrt(len(xy_um)) - 1))  # cells at the edge have a surrounding of their own
     n_squares = max(len(xy_um) / CELLS_A_SQUARE, 1)
@@ -89,4 +88,4 @@ def maps_of(xy_um: Numbers) -> Maps | None:
     share = 1 / np.bincount(number, minlength=shape[0] * shape[1])[number]
     cells = np.arange(len(xy_um))
     square = sparse.csr_matrix((share, (number, cells)), shape=(shape[0] * shape[1], len(xy_um)))
-    return Maps(near.astype(np.int64), square, shape)
+    return Maps(nearest_others(xy_um, NEIGHBOURS), square, shape)

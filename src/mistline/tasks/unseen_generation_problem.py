@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.spatial import cKDTree
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import ranked
+from mistline.graphs.build import nearest_others
 from mistline.graphs.holes import place_holes
 from mistline.store.filled import Filled
 from mistline.tasks.base import Inputs
@@ -148,7 +148,7 @@ def _hide(inputs: Inputs, cells: pd.DataFrame, problem: Problem) -> HiddenSlide:
     xy = cells[["x_um", "y_um"]].to_numpy(dtype=np.float64)
     tested = (cells["split"] == "test").to_numpy()
     found = place_holes(ids.tolist(), xy, tested, problem.side_um, problem.params.holes, slide)
-    logs = problem.fitted.of(inputs.counts(cells, problem.fitted.genes)).tocsr()
+    logs = problem.fitted.rows(inputs, cells)
     holes = tuple(
         Hidden(hole.number, hole.centre_um, ids[hole.rows], xy[hole.rows], logs[hole.rows].toarray()) for hole in found
     )
@@ -162,15 +162,14 @@ def most_spatial(visible: Visible, n: int) -> NDArray[np.bool_]:
     """Return [G], the `n` genes of largest Moran's I over visible cells; a constant gene is none of them."""
     rows = visible.first(SPATIAL_CELLS)
     xy, logs = visible.xy_um[rows], visible.logs[rows].toarray()
-    k = min(NEIGHBOURS + 1, len(rows))
-    near = np.asarray(cKDTree(xy).query(xy, k=k)[1]).reshape(len(rows), k)
+    near = nearest_others(xy, NEIGHBOURS)
     centred = logs - logs.mean(axis=0, dtype=np.float64).astype(np.float32)
     around = np.zeros_like(centred)
-    for column in near[:, 1:].T:  # the first is the cell itself, or one at the same place
+    for column in near.T:
         around += centred[column]
     spread = (centred.astype(np.float64) ** 2).sum(axis=0)
     known = spread > 1e-9
-    alike = np.einsum("ij,ij->j", centred, around, dtype=np.float64) / max(k - 1, 1)
+    alike = np.einsum("ij,ij->j", centred, around, dtype=np.float64) / max(near.shape[1], 1)
     score = np.where(known, alike / np.where(known, spread, 1), -np.inf)
     chosen = np.zeros(len(score), dtype=bool)
     chosen[np.argsort(-score, kind="stable")[:n]] = True

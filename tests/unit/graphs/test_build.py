@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from mistline.core.errors import InputError
-from mistline.graphs.build import delaunay, hexagonal, nearest, radius
+from mistline.graphs.build import delaunay, hexagonal, nearest, nearest_others, radius
 
 BUILDERS = {
     "nearest": lambda xy: nearest(xy, 3),
@@ -70,6 +70,17 @@ def test_every_cell_has_its_nearest(n, k, seed):
     np.fill_diagonal(distance, np.inf)
     for cell in range(n):
         assert graph[cell, np.argsort(distance[cell])[: min(k, n - 1)]].all()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 40])
+def test_no_cell_is_among_its_nearest_others_though_places_are_doubled(n):
+    xy = np.random.default_rng(n).uniform(0, 1, (n, 2)).repeat(2, axis=0)[:n]
+    near = nearest_others(xy, 4)
+    assert near.shape == (n, min(4, max(n - 1, 0)))
+    assert not (near == np.arange(n)[:, None]).any()
+    distance = cdist(xy, xy) + np.diag(np.full(n, np.inf))
+    found = np.take_along_axis(distance, near, axis=1)
+    np.testing.assert_array_equal(found, np.sort(distance, axis=1)[:, : near.shape[1]])
 
 
 def test_a_long_edge_over_a_hole_is_no_neighbour():

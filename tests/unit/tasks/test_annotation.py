@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import write_parquet
 from mistline.store.embeddings import Origin
 from mistline.store.predictions import write_predictions
+from mistline.tasks import annotation_rows
 from mistline.tasks.annotation import PROTOCOLS, Params, evaluate, folds
 from mistline.tasks.files import FileInputs, Subject
 
@@ -103,6 +105,19 @@ def test_planted_types_are_found_and_controls_are_not_flattered(two_slides, prot
     assert controls["pca"].metrics["macro_f1"].value > 0.9
     assert controls["coordinates"].metrics["macro_f1"].value < 0.5
     assert set(controls["majority"].metrics) == {"macro_f1", "macro_precision", "accuracy"}
+
+
+def test_sums_are_made_on_one_thread_whatever_is_allowed(two_slides, monkeypatch):
+    seen, make = set(), annotation_rows.rows
+
+    def watched(*given):
+        seen.update(own["num_threads"] for own in threadpool_info() if own["user_api"] == "blas")
+        return make(*given)
+
+    monkeypatch.setattr(annotation_rows, "rows", watched)
+    with threadpool_limits(limits=2, user_api="blas"):
+        judged(two_slides, "external_query", QUERY, model="controls")
+    assert seen == {1}
 
 
 def test_majority_by_hand(two_slides):

@@ -59,8 +59,25 @@ def test_depth_normalised_rows_share_their_total(cohort):
     inputs = cohort.inputs()
     cells = inputs.cells("test")
     fitted, _ = controls.fit_log_counts(inputs, inputs.cells("train"))
-    rows = fitted.of(inputs.counts(cells, fitted.genes))
+    rows = fitted.rows(inputs, cells)
     np.testing.assert_allclose(np.expm1(rows.toarray()).sum(axis=1), fitted.depth, rtol=1e-4)
+
+
+@pytest.mark.parametrize("values", ["counts", "normalised", "log"])
+def test_genes_that_are_left_out_are_part_of_every_cell_s_total(cohort, monkeypatch, values):
+    """A model scales cells by all common genes; what it tells of the kept ones is to be on the scale of the truth."""
+    _give(cohort.add("a", "d1"), values)
+    inputs = cohort.inputs()
+    train = inputs.cells("train")
+    every, told = controls.fit_log_counts(inputs, train)
+    monkeypatch.setattr(controls, "MAX_GENES", 5)
+    fitted, rows = controls.fit_log_counts(inputs, train)
+    columns = [every.genes.index(gene) for gene in fitted.genes]
+    assert (len(every.genes), len(columns), fitted.depth) == (12, 5, every.depth)
+    np.testing.assert_array_equal(rows.toarray(), told.toarray()[:, columns])
+    np.testing.assert_array_equal(fitted.rows(inputs, train).toarray(), rows.toarray())
+    test = inputs.cells("test")
+    np.testing.assert_array_equal(fitted.rows(inputs, test).toarray(), every.rows(inputs, test).toarray()[:, columns])
 
 
 def _without_places(item):
@@ -82,15 +99,18 @@ def test_slides_without_coordinates(cohort):
     controls.require_coordinates(cells[cells["slide"] == "a"], "domains")
 
 
-@pytest.mark.parametrize("values", ["normalised", "log"])
-def test_values_are_not_scaled_or_logged_twice(cohort, values):
+def _give(item, values):
     import anndata
 
-    item = cohort.add("a", "d1")
     table = anndata.read_h5ad(item.counts)
     table.uns["values"] = values
-    table.X = table.X.astype(np.float32) * 0.5
+    table.X = table.X.astype(np.float32) * (1 if values == "counts" else 0.5)
     table.write_h5ad(item.counts)
+
+
+@pytest.mark.parametrize("values", ["normalised", "log"])
+def test_values_are_not_scaled_or_logged_twice(cohort, values):
+    _give(cohort.add("a", "d1"), values)
     inputs = cohort.inputs()
     fitted, rows = controls.fit_log_counts(inputs, inputs.cells("train"))
     given = inputs.counts(inputs.cells("train"), fitted.genes).toarray()

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.graphs.build import hexagonal
+from mistline.tasks import domain_rows
 from mistline.tasks.domains import PROTOCOLS, Params, evaluate, folds
 
 PARAMS = Params(label="layer", bootstrap=100)
@@ -159,6 +161,33 @@ def test_places_alone_win_at_random_spots_and_lose_in_blocks(table, division):
     assert (
         in_blocks["knn_neighbours"].metrics["accuracy"].value != in_blocks["neighbour_mean"].metrics["accuracy"].value
     )
+
+
+def test_labels_of_other_slides_at_the_same_places_say_nothing():
+    """Two slides in one fold have the same places and other stripes."""
+    one = slide("s", "d", side=18, n_unlabelled=0)
+    turned = one["label_layer"].map(dict(zip(CLASSES, "bca", strict=True)))
+    other = one.assign(slide="t", donor="e", cell_id="t-" + one["cell_id"], label_layer=turned)
+    split = np.random.default_rng(0).choice(["train", "val", "test"], len(one), p=[0.5, 0.1, 0.4])
+    table = pd.concat([own.assign(split=split) for own in (one, other)], ignore_index=True)
+    inputs = Memory(table, folds(table, PARAMS, "dataset_split"))
+    controls = evaluate(inputs, PARAMS, "dataset_split").controls
+    assert controls["coordinates"].metrics["accuracy"].value > 0.9
+
+
+@pytest.mark.parametrize(("protocol", "made"), [("dataset_split", "class_rows"), ("unsupervised", "cluster_rows")])
+def test_sums_are_made_on_one_thread_whatever_is_allowed(table, monkeypatch, protocol, made):
+    seen, make = set(), getattr(domain_rows, made)
+
+    def watched(*given):
+        seen.update(own["num_threads"] for own in threadpool_info() if own["user_api"] == "blas")
+        return make(*given)
+
+    monkeypatch.setattr(domain_rows, made, watched)
+    division = folds(table.assign(split=np.where(np.arange(len(table)) % 2, "train", "test")), PARAMS, protocol)
+    with threadpool_limits(limits=2, user_api="blas"):
+        evaluate(_with_genes(table, division), PARAMS, protocol)
+    assert seen == {1}
 
 
 def test_cells_and_their_neighbours_together_tell_what_neither_tells_alone(table):

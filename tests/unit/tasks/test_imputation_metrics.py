@@ -45,6 +45,13 @@ def test_morans_i_where_all_others_are_neighbours():
     assert maps.moran(np.array([[0.0, 1], [5, 1], [2, 1], [7, 1]])) == pytest.approx([-1 / 3, 0])
 
 
+def test_noise_has_no_moran_s_i_though_two_cells_lie_at_every_place():
+    rng = np.random.default_rng(0)
+    maps = maps_of(rng.uniform(0, 1000, (250, 2)).repeat(2, axis=0))
+    assert not (maps.near == np.arange(500)[:, None]).any()
+    assert maps.moran(rng.normal(size=(500, 200))).mean() == pytest.approx(0, abs=0.01)
+
+
 def test_maps_tell_patterns_from_their_scatter():
     grid = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), axis=-1).reshape(-1, 2)
     half = (grid[:, :1] < 10).astype(np.float64)

@@ -19,7 +19,7 @@ from mistline.tasks import unseen_generation
 from mistline.tasks.base import MODEL
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
 from mistline.tasks.unseen_generation_controls import CONTROLS
-from mistline.tasks.unseen_generation_problem import hidden_slides, prepare
+from mistline.tasks.unseen_generation_problem import Visible, hidden_slides, most_spatial, prepare
 from mistline.tasks.unseen_generation_scores import Measured, Place, about_depth, estimates, measure, unit_of
 
 KINDS, GENES, SIDE, DOMAIN = 4, 12, 600.0, 60.0
@@ -209,6 +209,16 @@ def test_genes_that_the_model_lacks_are_constants_and_told_of(world, oracle):
     assert [found.model.per_unit["pcc"][f"g{i:02d}"] for i in range(3)] == [0, 0, 0]
     assert found.model.per_unit["pcc"]["g04"] > 0.5
     assert "quantised" not in found.rows
+
+
+def test_a_gene_of_one_cell_is_not_spatial_though_another_cell_lies_at_its_place():
+    """Gene 0 is noise that leans a little along x; were a cell its own neighbour, one cell's gene would beat it."""
+    rng = np.random.default_rng(0)
+    xy = np.stack(np.meshgrid(np.arange(20.0), np.arange(20.0)), axis=-1).reshape(-1, 2).repeat(2, axis=0)
+    first, second = np.eye(len(xy))[[420, 421]]  # whichever of the two comes first of the list of both
+    logs = np.column_stack([xy[:, 0] + rng.normal(0, 20, len(xy)), first, second]).astype(np.float32)
+    visible = Visible("s", np.array([f"c{i}" for i in range(len(xy))]), xy, sparse.csr_matrix(logs))
+    assert most_spatial(visible, 1).tolist() == [True, False, False]
 
 
 def test_a_slide_in_which_no_hole_fits_names_the_largest_side(world):
