@@ -18,6 +18,7 @@ from mistline.config.report import Report
 from mistline.config.scales import Scale
 from mistline.core.errors import OutputError
 from mistline.core.log import progress
+from mistline.core.processes import end_with_parent
 from mistline.report import cohort, histology, metacells, origins, spots, viewer
 from mistline.report.cohort import Notice
 from mistline.report.generation import GenerationFiles, view_generation
@@ -194,7 +195,7 @@ def _drawn(gathered: Gathered, album: Album, threads: int) -> Iterator[Sequence[
     if threads <= 1:
         yield [partial(draw, slide) for slide in gathered.slides]
         return
-    with ProcessPoolExecutor(threads - 1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(threads - 1, get_context("spawn"), end_with_parent) as pool:
         yield [pool.submit(draw, slide).result for slide in gathered.slides]
 
 

@@ -6,7 +6,6 @@ import logging
 import multiprocessing
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import connection
@@ -17,6 +16,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from mistline.core import log
 from mistline.core.errors import MistlineError, ResourceError
+from mistline.core.processes import end_with_parent
 from mistline.train.distributed import Place, joined
 from mistline.train.signals import heard
 
@@ -64,7 +64,7 @@ def spawn(world: int, work: Work, device: str = "cuda") -> None:
 
 def _run(place: Place, port: int, device: str, work: Work, outbox: Connection) -> None:
     """Be one process."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     log.configure(logging.INFO if place.rank == 0 else logging.WARNING)
     if any(name == "lo" for _, name in socket.if_nameindex()):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -76,13 +76,6 @@ def _run(place: Place, port: int, device: str, work: Work, outbox: Connection) -
     except MistlineError as error:
         outbox.send(error)
         raise SystemExit(error.exit_code) from None
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
 
 def _wait(processes: Sequence[BaseProcess]) -> None:
