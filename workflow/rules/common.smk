@@ -245,7 +245,7 @@ def slides_json(wildcards):
 
 
 def memory(stage):
-    """Memory of a job: from the slide's announced size (the cohort's for cohort stages), times the attempt."""
+    """Memory of a job: by its slide's announced size (the cohort's for cohort stages), its task and the attempt."""
 
     def ask(wildcards, attempt):
         slides = (
@@ -253,6 +253,6 @@ def memory(stage):
             if "slide" in wildcards.keys()
             else list(SLIDE.values())
         )
-        return memory_mb(stage, slides, attempt)
+        return memory_mb(stage, slides, attempt, wildcards.get("task"))
 
     return ask

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mistline.core.files import atomic_path
+from mistline.core.hdf5 import hdf5_errors
 from mistline.models.contract import Block
 from mistline.store.embeddings import Origin
 
@@ -44,7 +45,9 @@ class AnnotatedWriter:
 
     def __enter__(self) -> AnnotatedWriter:
         with ExitStack() as stack:
-            self._file = stack.enter_context(h5py.File(stack.enter_context(self._atomic), "w"))
+            part = stack.enter_context(self._atomic)
+            stack.enter_context(hdf5_errors())
+            self._file = stack.enter_context(h5py.File(part, "w"))
             _say(self._file.create_group("obsm"), _DICT)
             self._stack = stack.pop_all()
         return self

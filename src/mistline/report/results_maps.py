@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from mistline.core.errors import InputError
@@ -20,7 +21,7 @@ from mistline.report.scores import Comparison, Entry
 from mistline.report.sources import SlideSource
 
 OTHERS = "other classes"
-_TRUTH, _ANSWER, _MODEL = "truth", "answer_", "model"
+_KEYS, _TRUTH, _ANSWER, _MODEL = ["slide", "cell_id"], "truth", "answer_", "model"
 _MOST_DOTS = 20_000
 _MOST_CLASSES = len(theme.GROUP_COLOURS)
 
@@ -47,7 +48,7 @@ def maps(
     colours = _colours(table[_TRUTH])
     found = []
     for slide in slides:
-        own = table[table["slide"] == slide.name]
+        own = table[table["slide"] == slide.name].astype(str)
         if len(own) and slide.bundle.get("has_coordinates", True) and len(found) < most:
             found.append(_map(item, slide, own, colours, album))
     return found
@@ -73,23 +74,32 @@ def _column(entry: Entry, answers: Mapping[Path, Path]) -> tuple[str, Path, str]
 
 
 def _read(columns: Sequence[tuple[str, Path, str]]) -> pd.DataFrame:
-    """Return slide, cell_id, truth and a column a row, by its title; all tell of the same cells."""
-    table: pd.DataFrame | None = None
+    """Return slide, cell_id, truth and a column a row, by its title; all tell of the same cells.
+
+    Texts stay categories, as evaluate writes them: those of a whole cohort would take gigabytes.
+    """
+    table = pd.DataFrame()
     for title, path, column in columns:
-        read = read_parquet(path, ["slide", "cell_id", _TRUTH, column]).astype(str).rename(columns={column: title})
-        if table is None:
-            table = read
-            continue
-        joined = table.merge(read.drop(columns=_TRUTH), on=["slide", "cell_id"], validate="one_to_one")
-        if len(joined) != len(table):
+        read = read_parquet(path, [*_KEYS, _TRUTH, column]).astype("category")
+        if table.empty:
+            table = read[[*_KEYS, _TRUTH]]
+        told, asked = (pd.Index(_code(cells, table)) for cells in (read, table))
+        if len(told) != len(asked) or not told.is_unique or ((order := told.get_indexer(asked)) < 0).any():
             raise InputError(path, "it tells of other cells than the other rows of its table", "run evaluate again")
-        table = joined
-    return table if table is not None else pd.DataFrame()
+        table = table.assign(**{title: read[column].array[order]})
+    return table
+
+
+def _code(read: pd.DataFrame, table: pd.DataFrame) -> NDArray[np.int64]:
+    """Return [n] a number for each cell of `read`, the same as in `table`; -1 where it has no such slide or cell."""
+    slide, cell = (read[name].cat.set_categories(table[name].cat.categories).cat.codes.astype(int) for name in _KEYS)
+    return np.where((slide < 0) | (cell < 0), -1, slide * len(table["cell_id"].cat.categories) + cell)
 
 
 def _colours(truth: pd.Series) -> dict[str, str]:
     """Return class -> colour; where there are more classes than colours, the rare ones share the last."""
-    common = truth.value_counts().index[: _MOST_CLASSES if truth.nunique() <= _MOST_CLASSES else _MOST_CLASSES - 1]
+    counts = truth.value_counts()
+    common = counts[counts > 0].index[: _MOST_CLASSES if truth.nunique() <= _MOST_CLASSES else _MOST_CLASSES - 1]
     names = sorted(common)
     found = dict(zip(names, theme.GROUP_COLOURS, strict=False))
     return found if truth.nunique() == len(names) else found | {OTHERS: theme.SPLIT_COLOURS["gap"]}

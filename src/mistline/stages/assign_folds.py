@@ -13,6 +13,7 @@ from mistline.config.base import load_section
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import write_json, write_parquet
 from mistline.core.provenance import record
+from mistline.store.folds import numbers
 from mistline.store.manifest import read_manifest
 from mistline.store.parts import PARTS
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
@@ -45,7 +46,7 @@ def run(
     everyone = FileInputs(files, Subject(None, 0, version)).cells()
     table = judge.folds(everyone, settings, protocol)
     counted = _count(f"tasks.{task}, protocol {protocol}", table)
-    write_parquet(folds, table[["slide", "cell_id", "fold", "part"]])
+    write_parquet(folds, table)
     write_json(summary, {"task": task, "protocol": protocol, "dataset_version": version, "folds": counted})
     record(
         "assign_folds",
@@ -59,11 +60,12 @@ def run(
 
 def _count(where: str, table: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Return fold -> part -> cells, after checking that the division is one."""
-    if table.duplicated(["slide", "cell_id", "fold"]).any():
+    # Slide by slide: the ids of a cohort at once would be hashed in gigabytes.
+    if any(own.duplicated().any() for _, own in table["cell_id"].groupby(table["slide"], sort=False)):
         raise InputError(where, "a cell is in a fold twice", "this is a fault of the task's folds")
     counted = {}
-    for fold, part in table.groupby("fold"):
-        found = part["part"].value_counts()
+    for fold in numbers(table):
+        found = table[str(fold)].value_counts()
         counted[str(fold)] = {name: int(found.get(name, 0)) for name in PARTS}
         if not counted[str(fold)]["test"]:
             raise InputError(where, f"fold {fold} tests no cell", "label more cells or choose another protocol")

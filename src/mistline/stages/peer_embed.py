@@ -10,7 +10,6 @@ import anndata
 import numpy as np
 import pandas as pd
 import typer
-from scipy import sparse
 
 from mistline.config.base import load_section
 from mistline.core.errors import InputError
@@ -19,6 +18,7 @@ from mistline.core.hashing import hash_file
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
 from mistline.infer.embed import write_blocks
+from mistline.mist.expression import CountsFile
 from mistline.models.contract import Block
 from mistline.models.peer.params import METHODS, Params
 from mistline.store.absent import write_absent
@@ -93,17 +93,17 @@ def _trained(section: Params) -> dict[str, str]:
 
 def _read(section: Params, cells: Path, counts: Path) -> Cells:
     table = read_parquet(cells)
-    store = anndata.read_h5ad(counts)
-    if not np.array_equal(store.obs_names.astype(str), table["cell_id"].to_numpy(dtype=str)):
-        raise InputError(counts, f"its cells are not those of {cells.name}", "run the stage that makes it again")
     placed = "coordinates" in section.reads()
-    return Cells(
-        cell_id=table["cell_id"].astype(str).tolist(),
-        genes=store.var_names.astype(str).tolist(),
-        counts=sparse.csr_matrix(store.X),
-        values=str(store.uns.get("values", "counts")),
-        xy_um=table[["x_um", "y_um"]].to_numpy(dtype=np.float64) if placed else None,
-    )
+    with CountsFile(counts) as store:
+        if not np.array_equal(store.cell_ids(), table["cell_id"].to_numpy(dtype=str)):
+            raise InputError(counts, f"its cells are not those of {cells.name}", "run the stage that makes it again")
+        return Cells(
+            cell_id=table["cell_id"].astype(str).tolist(),
+            genes=store.gene_ids.tolist(),
+            counts=store.rows(0, store.n_cells),
+            values=store.values,
+            xy_um=table[["x_um", "y_um"]].to_numpy(dtype=np.float64) if placed else None,
+        )
 
 
 def _refuse(section: Params, given: Cells) -> None:

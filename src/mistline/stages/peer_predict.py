@@ -13,13 +13,14 @@ from scipy import sparse
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError
-from mistline.core.files import read_parquet, write_text
+from mistline.core.files import write_text
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
 from mistline.models.peer.params import Params
 from mistline.models.predictor import Problem, SlideCells
 from mistline.store.absent import write_absent
 from mistline.store.embeddings import Origin
+from mistline.store.folds import read_folds
 from mistline.store.manifest import read_manifest
 from mistline.store.predictions import KEYS, PREFIX, write_predictions
 from mistline.tasks.peers import environment as made
@@ -67,7 +68,7 @@ def run(
         if state.reason is not None:
             raise NotRunError(state.reason)
         found = []
-        for fold, problem in Folds(files, read_parquet(folds), label, version).problems():
+        for fold, problem in Folds(files, read_folds(folds), label, version).problems():
             with scratch(predictions) as folder:
                 found.append(_predict(job, problem, folder).assign(fold=fold))
             logger.info("%s, %s, fold %d: %d cells predicted", task, protocol, fold, len(found[-1]))

@@ -14,11 +14,12 @@ import typer
 
 from mistline.config.base import load_section
 from mistline.core.errors import ConfigError, InputError
-from mistline.core.files import read_parquet, remove, write_text
+from mistline.core.files import remove, write_text
 from mistline.core.provenance import record
 from mistline.core.seeds import derive
 from mistline.models.contract import Context
 from mistline.store.embeddings import Origin, read_origin
+from mistline.store.folds import read_folds
 from mistline.store.manifest import read_manifest
 from mistline.store.predictions import write_predictions
 from mistline.train.checkpoint import Checkpoint, load
@@ -75,7 +76,7 @@ def run(
     asks = begun is not None and begun.model.query is None
     metacells = {name: read_metacells(manifest, name) for name in slide} if asks else None
     files = [SlideFiles(*row) for row in zip(*columns, strict=True)]
-    problems = Folds(files, read_parquet(folds), label, version, images, metacells)
+    problems = Folds(files, read_folds(folds), label, version, images, metacells)
     resume = predictions.with_name(f"{predictions.stem}.resume")
     found, rows, device = [], [], pick_device(devices)
     with cpu_threads(threads):

@@ -20,13 +20,14 @@ from mistline.core.files import parquet_columns, read_parquet
 from mistline.store.parts import PARTS
 
 KEYS = ["slide", "cell_id"]
+_PART = pd.CategoricalDtype(list(PARTS))
 _STAGE = "assign-folds"
 _REMEDY = f"run {_STAGE} again"
 
 
 def encode(part: NDArray[Any]) -> NDArray[np.int8]:
     """Return [n] the place in `PARTS` of each name; -1 of none."""
-    return np.asarray(pd.Categorical(part, categories=PARTS).codes)
+    return np.asarray(pd.Categorical(part, dtype=_PART).codes)
 
 
 def division(cells: pd.DataFrame, codes: Mapping[int, NDArray[np.int8]]) -> pd.DataFrame:
@@ -37,7 +38,7 @@ def division(cells: pd.DataFrame, codes: Mapping[int, NDArray[np.int8]]) -> pd.D
         codes: fold -> [N] places in `PARTS`; -1 of cells that take no part.
     """
     keys = {name: cells[name].to_numpy() for name in KEYS}
-    parts = {str(fold): pd.Categorical.from_codes(own, categories=PARTS) for fold, own in codes.items()}
+    parts = {str(fold): pd.Categorical.from_codes(own, dtype=_PART) for fold, own in codes.items()}
     return pd.DataFrame({**keys, **parts}, copy=False)
 
 
@@ -80,7 +81,6 @@ def read_folds(path: Path) -> pd.DataFrame:
     if not {*KEYS} <= {*names} or not all(name.isdecimal() for name in folds):
         raise InputError(path, "it is no division of cells, with slide, cell_id and a column a fold", _REMEDY)
     table = {name: read_parquet(path, [name], _STAGE)[name] for name in KEYS}
-    for name in folds:  # one at a time: each is unpacked to many times what is kept of it
-        part = read_parquet(path, [name], _STAGE)[name].to_numpy(dtype=object)
-        table[name] = pd.Series(pd.Categorical(part, categories=PARTS))
+    for name in folds:  # one at a time: parquet unpacks a cell's part to four bytes, one is kept
+        table[name] = read_parquet(path, [name], _STAGE)[name].astype(_PART)
     return pd.DataFrame(table, copy=False)

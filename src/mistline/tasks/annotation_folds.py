@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.core.seeds import generator
+from mistline.store.folds import division, encode
 
 TEST_SHARE = 0.2
 VAL_SHARE = 0.1  # of the cells that are not tested
@@ -96,6 +97,4 @@ def _joined(cells: pd.DataFrame, label: str, parts: Sequence[NDArray[np.object_]
         if lacking:
             what = f"no labelled cell is left for the part {lacking[0]}"
             raise InputError(label, what, "label more cells, add slides or choose another protocol")
-    keys = cells[["slide", "cell_id"]]
-    folds = [keys.assign(fold=np.int16(number), part=part) for number, part in enumerate(parts)]
-    return pd.concat(folds, ignore_index=True)
+    return division(cells, {number: encode(part) for number, part in enumerate(parts)})

@@ -11,9 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mistline.core.errors import InputError
+from mistline.store.folds import is_ever, is_part, numbers, require_same
 from mistline.tasks.base import Inputs
 from mistline.tasks.labels import encode, require_column
-from mistline.tasks.predicted import rows_of
 from mistline.tasks.stats import Unit, choose_unit
 
 V = TypeVar("V", bound=np.generic)
@@ -29,7 +29,7 @@ class Problem:
         cells: those trained on, chosen with or tested in some fold.
         labels: [N] codes.
         classes: names.
-        folds: row (in `cells`), fold, part.
+        folds: of `cells`, a column a fold (see `store.folds`).
         unit: what intervals resample; a code for each of the N cells, -1 where it is never tested.
         n_unlabelled: cells of the slides without a label.
     """
@@ -44,12 +44,12 @@ class Problem:
     @property
     def numbers(self) -> list[int]:
         """The folds, ascending."""
-        return sorted(self.folds["fold"].unique().tolist())
+        return numbers(self.folds)
 
     @property
     def tested(self) -> NDArray[np.int64]:
         """Rows of the cells tested in some fold, ascending."""
-        return np.unique(self.folds.loc[self.folds["part"] == "test", "row"])
+        return np.flatnonzero(is_ever(self.folds, "test"))
 
     @property
     def n_tested(self) -> int:
@@ -64,9 +64,8 @@ class Problem:
         return f"{self.unit.note}; repeats are combined as if they tested the same cells, so that they narrow nothing"
 
     def rows(self, fold: int, part: str) -> NDArray[np.int64]:
-        """Return the cells of one part of one fold."""
-        chosen = (self.folds["fold"] == fold) & (self.folds["part"] == part)
-        return self.folds.loc[chosen, "row"].to_numpy()
+        """Return the cells of one part of one fold, ascending."""
+        return np.flatnonzero(is_part(self.folds, fold, part))
 
     def unit_of(self, rows: NDArray[np.int64]) -> Unit:
         """Return what is resampled, with the codes of these cells."""
@@ -120,17 +119,12 @@ def gather(inputs: Inputs, label: str) -> Problem:
     column = require_column(cells, label, "annotation")
     labels, classes = encode(cells[column])
     folds = inputs.folds()
-    row = rows_of(cells, folds)
-    if (row < 0).any():
-        raise InputError("folds", f"{int((row < 0).sum())} of their cells are not in the dataset", _REMEDY)
-    folds = pd.DataFrame({"row": row, "fold": folds["fold"].to_numpy(), "part": folds["part"].to_numpy(dtype=object)})
-    folds = folds[folds["part"].isin(_USED)]
-    if (labels[folds["row"]] < 0).any():
+    require_same(folds, cells)
+    used = np.flatnonzero(is_ever(folds, *_USED))
+    if (labels[used] < 0).any():
         raise InputError("folds", "a cell without label is to be trained on or tested", _REMEDY)
-    used = np.unique(folds["row"])
-    folds = folds.assign(row=np.searchsorted(used, folds["row"]))
-    kept = cells.iloc[used].reset_index(drop=True)
-    unit = _unit(kept, np.unique(folds.loc[folds["part"] == "test", "row"]))
+    kept, folds = (table.iloc[used].reset_index(drop=True) for table in (cells, folds))
+    unit = _unit(kept, np.flatnonzero(is_ever(folds, "test")))
     return Problem(kept, labels[used], classes, folds, unit, int((labels < 0).sum()))
 
 

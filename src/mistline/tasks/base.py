@@ -95,7 +95,7 @@ class Inputs(Protocol):
         ...
 
     def folds(self) -> pd.DataFrame:
-        """Return the task's own division: slide, cell_id, fold, part (see `store.parts`); a cell once in each fold."""
+        """Return the task's own division: slide, cell_id and a column a fold; see `store.folds`."""
         ...
 
     def predictions(self) -> pd.DataFrame:

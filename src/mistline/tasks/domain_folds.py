@@ -7,7 +7,8 @@ Cells without a label stay in the slide's graph and are never trained on or test
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,27 @@ from scipy import sparse
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
 from mistline.graphs.build import delaunay, hexagonal
+from mistline.store.folds import division, encode
 
 TRAIN_SHARE, VAL_SHARE = 0.6, 0.2
 _PARTS = {"train": "train", "val": "val", "test": "test", "gap": "buffer"}
 _FEWEST_LABELLED = 10  # of a slide: fewer cannot be divided in three
+_AT = "at"  # column of a slide's cells: their rows in the table of all
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """What the cells of one slide are in one fold.
+
+    Args:
+        number: of the fold.
+        rows: [n] of the cells in the table of all.
+        codes: [n] places in `store.parts.PARTS`: a byte, for there are as many as cells times folds.
+    """
+
+    number: int
+    rows: NDArray[np.int64]
+    codes: NDArray[np.int8]
 
 
 def ring_graph(cells: pd.DataFrame) -> sparse.csr_matrix:
@@ -45,11 +63,11 @@ def random_spots(cells: pd.DataFrame, label: str, train_share: float, seed: int)
         train_share: of the labelled cells, at most `TRAIN_SHARE`; test and validation are the same for every share.
         seed: of the draw.
     """
-    folds = []
+    folds: list[_Fold] = []
     for number, (slide, own) in enumerate(_by_slide(cells, label)):
         part = _stratified(own[label], train_share, generator(seed, "folds", "random", slide))
         folds.append(_fold(own, number, part))
-    return _joined(folds, "slides with enough labelled cells", label)
+    return _joined(cells, folds, "slides with enough labelled cells", label)
 
 
 def spatial_blocks(cells: pd.DataFrame, label: str, n_blocks: int, buffer_rings: int, seed: int) -> pd.DataFrame:
@@ -57,7 +75,7 @@ def spatial_blocks(cells: pd.DataFrame, label: str, n_blocks: int, buffer_rings:
 
     Validation is a random part of the training region: a block of its own would take whole layers away.
     """
-    folds: list[pd.DataFrame] = []
+    folds: list[_Fold] = []
     for slide, own in _by_slide(cells, label):
         known = own[label].notna().to_numpy()
         block = _blocks(own[["x_um", "y_um"]].to_numpy(dtype=np.float64), n_blocks, seed)
@@ -72,7 +90,7 @@ def spatial_blocks(cells: pd.DataFrame, label: str, n_blocks: int, buffer_rings:
             _draw_validation(part, own[label], generator(seed, "folds", "blocks", slide, number))
             if (part == "train").any():
                 folds.append(_fold(own, len(folds), part))
-    return _joined(folds, "slides with enough labelled cells", label)
+    return _joined(cells, folds, "slides with enough labelled cells", label)
 
 
 def leave_out(
@@ -87,7 +105,7 @@ def leave_out(
         seed: of the validation draw.
     """
     slides = dict(_by_slide(cells, label))
-    folds = []
+    folds: list[_Fold] = []
     for number, (trained, tested) in enumerate(groups):
         sides = [(name, side) for side, names in (("train", trained), ("test", tested)) for name in names]
         parts = []
@@ -101,7 +119,7 @@ def leave_out(
             parts.append((side, _fold(own, number, part)))
         if {side for side, _ in parts} == {"train", "test"}:
             folds += [fold for _, fold in parts]
-    return _joined(folds, "slides to train on and others to test", label)
+    return _joined(cells, folds, "slides to train on and others to test", label)
 
 
 def dataset_split(cells: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -110,8 +128,9 @@ def dataset_split(cells: pd.DataFrame, label: str) -> pd.DataFrame:
     for _, own in _by_slide(cells, label):
         part = own["split"].map(_PARTS).to_numpy(dtype=object)
         folds.append(_fold(own, 0, np.where(own[label].notna(), part, "unlabelled").astype(object)))
-    parts = set(pd.concat(folds)["part"]) if folds else set()
-    return _joined(folds if {"train", "test"} <= parts else [], "labelled cells to train on and others to test", label)
+    found = {code for fold in folds for code in np.unique(fold.codes).tolist()}
+    is_both = set(encode(np.array(["train", "test"])).tolist()) <= found
+    return _joined(cells, folds if is_both else [], "labelled cells to train on and others to test", label)
 
 
 def unsupervised(cells: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -120,7 +139,7 @@ def unsupervised(cells: pd.DataFrame, label: str) -> pd.DataFrame:
         _fold(own, number, np.where(own[label].notna(), "test", "unlabelled"))
         for number, (_, own) in enumerate(_by_slide(cells, label))
     ]
-    return _joined(folds, "slides with enough labelled cells", label)
+    return _joined(cells, folds, "slides with enough labelled cells", label)
 
 
 def pairs_of_donor(cells: pd.DataFrame, groups: Sequence[Sequence[str]]) -> list[tuple[list[str], list[str]]]:
@@ -151,10 +170,11 @@ def donors_out(cells: pd.DataFrame) -> list[tuple[list[str], list[str]]]:
     return [(list(donors.index[donors != donor]), list(donors.index[donors == donor])) for donor in donors.unique()]
 
 
-def _by_slide(cells: pd.DataFrame, label: str) -> list[tuple[str, pd.DataFrame]]:
-    """Return the slides that have labels, in the order of the cells."""
-    found = [(str(name), own.reset_index(drop=True)) for name, own in cells.groupby("slide", sort=False)]
-    return [(name, own) for name, own in found if own[label].notna().sum() >= _FEWEST_LABELLED]
+def _by_slide(cells: pd.DataFrame, label: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the slides that have labels, in the order of the cells."""
+    for name, own in cells.reset_index(drop=True).groupby("slide", sort=False):
+        if own[label].notna().sum() >= _FEWEST_LABELLED:
+            yield str(name), own.reset_index(names=_AT)
 
 
 def _stratified(labels: pd.Series, train_share: float, rng: np.random.Generator) -> NDArray[np.object_]:
@@ -194,13 +214,17 @@ def _within(graph: sparse.csr_matrix, start: NDArray[np.bool_], rings: int) -> N
     return reached
 
 
-def _fold(own: pd.DataFrame, number: int, part: NDArray[np.object_]) -> pd.DataFrame:
-    return own[["slide", "cell_id"]].assign(fold=np.int16(number), part=part)
+def _fold(own: pd.DataFrame, number: int, part: NDArray[np.object_]) -> _Fold:
+    return _Fold(number, own[_AT].to_numpy(), encode(part))
 
 
-def _joined(folds: list[pd.DataFrame], needed: str, label: str) -> pd.DataFrame:
+def _joined(cells: pd.DataFrame, folds: Sequence[_Fold], needed: str, label: str) -> pd.DataFrame:
     if not folds:
         raise InputError(
             label, f"this protocol needs {needed}", "label more cells, add slides or choose another protocol"
         )
-    return pd.concat(folds, ignore_index=True)
+    codes: dict[int, NDArray[np.int8]] = {}
+    for fold in folds:
+        own = codes.setdefault(fold.number, np.full(len(cells), -1, dtype=np.int8))
+        own[fold.rows] = fold.codes
+    return division(cells, codes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mistline.core.seeds import generator
+from mistline.store.folds import is_ever
+from mistline.store.parts import SEEN
 from mistline.tasks.agreement import METRICS as AGREEMENT
 from mistline.tasks.base import MODEL, Estimate, Inputs, Row, TaskParams
 from mistline.tasks.controls import LogCounts, fit_log_counts, principal_components, shuffled
@@ -63,7 +65,7 @@ class _Predicted:
 def class_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str, Row]:
     """Return the rows of a table with labels to train on."""
     if inputs.has_predictions:
-        tested = {fold: problem.rows(fold, "test") for fold in sorted(problem.folds["fold"].unique().tolist())}
+        tested = {fold: problem.rows(fold, "test") for fold in problem.numbers}
         found = by_fold(inputs.predictions(), problem.cells, tested, problem.classes)
         return {MODEL: _class_row(_by_fold(problem, {MODEL: found.__getitem__})[MODEL], problem, params, "")}
     ways: dict[str, Predict] = {}
@@ -76,9 +78,11 @@ def class_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[str
             ways["own_and_neighbours"] = partial(_probe, problem, partial(_beside, *expression.values()))
             ways["knn_neighbours"] = partial(_alike, problem, expression["neighbour_mean"], params.seed)
     else:
-        points = inputs.embedding(problem.cells)
-        ways[MODEL] = partial(_probe, problem, lambda fold: points)
-        ways["shuffled"] = partial(_probe, problem, lambda fold: shuffled(points, params.seed))
+        # One after the other: either may take most of the memory.
+        return {
+            name: _class_row(_by_fold(problem, {name: _embedded(inputs, problem, given)})[name], problem, params, what)
+            for name, given, what in _dealt(problem, params.seed, _WHAT)
+        }
     predicted = _by_fold(problem, ways)
     return {name: _class_row(predicted[name], problem, params, _WHAT.get(name, "")) for name in ways}
 
@@ -90,9 +94,38 @@ def cluster_rows(inputs: Inputs, problem: Problem, params: TaskParams) -> dict[s
         ways = {"coordinates": xy_um}
         ways |= {name: points(-1) for name, points in _expression(inputs, problem).items()}
     else:
-        points = inputs.embedding(problem.cells)
-        ways = {MODEL: points, "shuffled": shuffled(points, params.seed)}
+        return {
+            name: _cluster_row(inputs.embedding(problem.cells.iloc[given]), problem, params, what)
+            for name, given, what in _dealt(problem, params.seed, _WHAT_CLUSTERS)
+        }
     return {name: _cluster_row(found, problem, params, _WHAT_CLUSTERS.get(name, "")) for name, found in ways.items()}
+
+
+def _dealt(problem: Problem, seed: int, what: Mapping[str, str]) -> Iterator[tuple[str, NDArray[np.int64], str]]:
+    """Yield each row that an embedding gets: its name, [N] the cell whose point each cell is given, what it is."""
+    own = np.arange(len(problem.cells))
+    yield MODEL, own, ""
+    yield "shuffled", shuffled(own, seed), what["shuffled"]
+
+
+def _embedded(inputs: Inputs, problem: Problem, given: NDArray[np.int64]) -> Predict:
+    """Return the linear probe on an embedding, of which no more is held than some fold reads.
+
+    Args:
+        inputs: the files.
+        problem: of N cells.
+        given: [N] the cell whose point each cell is given.
+    """
+    used = np.flatnonzero(is_ever(problem.folds, *SEEN, "test"))
+    points = inputs.embedding(problem.cells.iloc[given[used]])
+
+    def predict(fold: int) -> Probability:
+        train = problem.rows(fold, "train")
+        found = np.zeros((len(problem.cells), len(problem.classes)))
+        found[used] = linear_probe(points, problem.labels[train], np.searchsorted(used, train), len(problem.classes))
+        return found
+
+    return predict
 
 
 def _expression(inputs: Inputs, problem: Problem) -> dict[str, Points]:
@@ -172,7 +205,7 @@ def _by_fold(problem: Problem, ways: Mapping[str, Predict]) -> dict[str, _Predic
     """Predict every fold in every way, and put the tested cells of all folds together."""
     n, n_classes = len(problem.cells), len(problem.classes)
     answers = {name: _Predicted(np.zeros((n, n_classes)), np.zeros((n, n_classes)), {}) for name in ways}
-    for fold in sorted(problem.folds["fold"].unique().tolist()):
+    for fold in problem.numbers:
         val, test = problem.rows(fold, "val"), problem.rows(fold, "test")
         for name, predict in ways.items():
             found, answer = predict(fold), answers[name]

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from mistline.core.errors import InputError
+from mistline.store.folds import is_ever, is_part, numbers, require_same
+from mistline.store.parts import PARTS
 from mistline.tasks.base import Inputs
 from mistline.tasks.domain_folds import ring_graph
 from mistline.tasks.domain_metrics import Borders, borders
@@ -43,13 +45,14 @@ class Problem:
     """What is to be predicted.
 
     Args:
-        cells: of all slides.
+        cells: those that are something in some fold; of a slide all or none.
         labels: [N], -1 where unknown.
         classes: names of the classes.
-        folds: row (in `cells`), fold, part.
+        folds: of `cells`, a column a fold (see `store.folds`).
         slides: those with test cells.
         unit: what intervals resample; its codes belong to `slides`.
         n_tested: cells tested.
+        n_unlabelled: cells of the dataset without a label.
     """
 
     cells: pd.DataFrame
@@ -59,17 +62,20 @@ class Problem:
     slides: tuple[SlideDomains, ...]
     unit: Unit
     n_tested: int
+    n_unlabelled: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """The folds, ascending."""
+        return numbers(self.folds)
 
     def rows(self, fold: int, part: str) -> NDArray[np.int64]:
-        """Return the cells of one part of one fold."""
-        chosen = (self.folds["fold"] == fold) & (self.folds["part"] == part)
-        return self.folds.loc[chosen, "row"].to_numpy()
+        """Return the cells of one part of one fold, ascending."""
+        return np.flatnonzero(is_part(self.folds, fold, part))
 
     def tested(self) -> NDArray[np.bool_]:
         """Return [N] whether a cell is tested in some fold."""
-        mask = np.zeros(len(self.cells), dtype=bool)
-        mask[self.folds.loc[self.folds["part"] == "test", "row"]] = True
-        return mask
+        return is_ever(self.folds, "test")
 
     def names(self, codes: NDArray[np.int64]) -> NDArray[np.object_]:
         """Return the classes' names of some codes."""
@@ -92,21 +98,21 @@ def gather(inputs: Inputs, label: str) -> Problem:
     column = require_column(cells, label, "domains")
     labels, classes = encode(cells[column])
     folds = inputs.folds()
-    place = pd.MultiIndex.from_frame(cells[["slide", "cell_id"]])
-    row = place.get_indexer(pd.MultiIndex.from_frame(folds[["slide", "cell_id"]].astype(object)))
-    if (row < 0).any():
-        raise InputError("folds", f"{int((row < 0).sum())} of their cells are not in the dataset", _REMEDY)
-    folds = pd.DataFrame({"row": row, "fold": folds["fold"].to_numpy(), "part": folds["part"].to_numpy(dtype=object)})
-    tested = np.unique(folds.loc[folds["part"] == "test", "row"])
+    require_same(folds, cells)
+    n_unlabelled = int((labels < 0).sum())
+    used = np.flatnonzero(is_ever(folds, *PARTS))
+    cells, folds = (table.iloc[used].reset_index(drop=True) for table in (cells, folds))
+    labels = labels[used]
+    tested = is_ever(folds, "test")
     if (labels[tested] < 0).any():
         raise InputError("folds", "a cell without label is to be tested", _REMEDY)
     slides = tuple(
         _slide(str(name), own, labels, len(classes))
         for name, own in cells.groupby("slide", sort=False)
-        if np.isin(own.index.to_numpy(), tested).any()
+        if tested[own.index.to_numpy()].any()
     )
     names, donors = (np.array([getattr(item, key) for item in slides]) for key in ("name", "donor"))
-    return Problem(cells, labels, classes, folds, slides, choose_unit(donors, names), len(tested))
+    return Problem(cells, labels, classes, folds, slides, choose_unit(donors, names), int(tested.sum()), n_unlabelled)
 
 
 def _slide(name: str, own: pd.DataFrame, labels: NDArray[np.int64], n_classes: int) -> SlideDomains:

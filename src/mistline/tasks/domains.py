@@ -102,8 +102,8 @@ def evaluate(inputs: Inputs, params: Params, protocol: str) -> Scores:
         "protocol": PROTOCOLS[protocol],
         "classes": list(problem.classes),
         "n_slides": len(problem.slides),
-        "n_folds": int(problem.folds["fold"].nunique()),
-        "n_unlabelled": int((problem.labels < 0).sum()),
+        "n_folds": len(problem.numbers),
+        "n_unlabelled": problem.n_unlabelled,
         "interval": problem.unit.note,
         "left_out": left_out(inputs, problem.cells) if inputs.is_controls else {},
     }

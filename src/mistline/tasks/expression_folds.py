@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mistline.core.errors import ConfigError, InputError
+from mistline.store.folds import division, encode
 
 _PART_OF_SPLIT = {"train": "train", "val": "val", "test": "test", "gap": "buffer"}
 
@@ -15,7 +16,7 @@ _PART_OF_SPLIT = {"train": "train", "val": "val", "test": "test", "gap": "buffer
 def dataset_split(cells: pd.DataFrame) -> pd.DataFrame:
     """Take the dataset's own split as one fold."""
     part = cells["split"].map(_PART_OF_SPLIT).to_numpy(dtype=object)
-    return cells[["slide", "cell_id"]].assign(fold=np.int16(0), part=part)
+    return division(cells, {0: encode(part)})
 
 
 def leave_out(cells: pd.DataFrame, column: str, tested: Sequence[str]) -> pd.DataFrame:
@@ -37,9 +38,6 @@ def leave_out(cells: pd.DataFrame, column: str, tested: Sequence[str]) -> pd.Dat
         raise ConfigError("tasks.expression.params.test", what, f"name {column}s of this run")
     if len(names) < 2:
         raise InputError("tasks.expression", f"there is one {column}, and it cannot be left out", "add another")
-    own = cells[["slide", "cell_id"]]
-    folds = [
-        own.assign(fold=np.int16(number), part=np.where(cells[column] == name, "test", "train").astype(object))
-        for number, name in enumerate(tested or names)
-    ]
-    return pd.concat(folds, ignore_index=True)
+    train, test = encode(np.array(["train", "test"]))
+    folds = {number: np.where(cells[column] == name, test, train) for number, name in enumerate(tested or names)}
+    return division(cells, folds)

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from mistline.core.errors import InputError
 from mistline.core.seeds import generator
+from mistline.store.folds import is_part, numbers, require_same
 from mistline.tasks.base import Inputs
 
 LEAST_DETECTED = 0.1  # share of training cells that have a gene, below which its variance is that of a few cells
@@ -55,16 +56,11 @@ def gather(inputs: Inputs, n_genes: int, max_cells: int, seed: int) -> list[Fold
     """
     cells = inputs.cells()
     table = inputs.folds()
-    place = pd.MultiIndex.from_frame(cells[["slide", "cell_id"]])
-    row = place.get_indexer(pd.MultiIndex.from_frame(table[["slide", "cell_id"]].astype(object)))
-    if (row < 0).any():
-        what = f"{int((row < 0).sum())} of their cells are not in the dataset"
-        raise InputError("folds", what, "run assign-folds again")
-    fold, part = table["fold"].to_numpy(), table["part"].to_numpy(dtype=object)
+    require_same(table, cells)
     found = []
-    for number in sorted(set(fold.tolist())):
+    for number in numbers(table):
         rows = {
-            name: _drawn(row[(fold == number) & (part == name)], max_cells, seed, number, name)
+            name: _drawn(np.flatnonzero(is_part(table, number, name)), max_cells, seed, number, name)
             for name in ("train", "test")
         }
         if len(rows["train"]) < 2 or not len(rows["test"]):

@@ -17,8 +17,9 @@ from mistline.core.files import read_parquet
 from mistline.core.seeds import generator
 from mistline.mist.expression import CountsFile
 from mistline.mist.pair import Pair, open_pairs
-from mistline.store.embeddings import Origin, read_embedding, read_origin
+from mistline.store.embeddings import Origin, read_blocks, read_origin
 from mistline.store.filled import Filled, read_filled
+from mistline.store.folds import read_folds
 from mistline.store.imputed import ImputedGenes, read_imputed
 from mistline.store.perturbed import Perturbed, read_perturbed
 from mistline.store.pictures import Pictures, read_pictures
@@ -157,7 +158,7 @@ class FileInputs:
 
     def folds(self) -> pd.DataFrame:
         """Return the task's own division; see `tasks.base.Inputs`."""
-        return _table(_given(self._subject.folds, "folds", "assign-folds"))
+        return read_folds(_given(self._subject.folds, "folds", "assign-folds"))
 
     def predictions(self) -> pd.DataFrame:
         """Return the model's predictions; see `tasks.base.Inputs`."""
@@ -165,7 +166,7 @@ class FileInputs:
 
     def embedding(self, cells: pd.DataFrame) -> NDArray[np.float32]:
         """Return [n, D], a row for each given cell."""
-        cells = cells.reset_index(drop=True)
+        cells = cells[["slide", "cell_id"]].reset_index(drop=True)
         found: NDArray[np.float32] | None = None
         for slide, part in cells.groupby("slide", sort=False):
             item = self.slides[str(slide)]
@@ -297,17 +298,28 @@ def _given(path: Path | None, what: str, stage: str) -> Path:
 
 
 def _embedding_rows(item: SlideFiles, part: pd.DataFrame) -> NDArray[np.float32]:
+    """Return [n, D]; the file passes by in blocks, for it may hold many more cells than are asked for."""
     path = _given(item.embedding, "embeddings", "embed")
-    ids, rows = read_embedding(path)
-    index = pd.Index(ids)
-    if not index.is_unique:
-        doubled = index[index.duplicated()][0]
+    asked, is_found = pd.Index(part["cell_id"]), np.zeros(len(part), dtype=bool)
+    found: NDArray[np.float32] | None = None
+    blocks = []
+    for block_ids, rows in read_blocks(path):
+        if found is None:
+            found = np.empty((len(part), rows.shape[1]), dtype=np.float32)
+        blocks.append(pd.Index(block_ids))
+        position = asked.get_indexer(blocks[-1])
+        found[position[position >= 0]] = rows[position >= 0]
+        is_found[position[position >= 0]] = True
+    if found is None:
+        raise InputError(path, "the file has no row", "run embed again")
+    ids = blocks[0].append(blocks[1:])
+    if not ids.is_unique:
+        doubled = ids[ids.duplicated()][0]
         raise InputError(path, f"cell {doubled} is embedded more than once", "run embed again")
-    position = index.get_indexer(pd.Index(part["cell_id"]))
-    if (position < 0).any():
-        missing = part["cell_id"].to_numpy()[int(np.argmax(position < 0))]
+    if not is_found.all():
+        missing = part["cell_id"].to_numpy()[int(np.argmin(is_found))]
         raise InputError(path, f"cell {missing} has no embedding", "run embed again")
-    return rows[position]
+    return found
 
 
 def _gene_ids(path: Path) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from mistline.core.files import read_parquet
 from mistline.mist.expression import CountsFile
 from mistline.models.predictor import Images, Problem, SlideCells
 from mistline.store.embeddings import read_embedding, read_origin
+from mistline.store.folds import KEYS, numbers
 from mistline.store.parts import SEEN
 
 _LABEL = "label_"
@@ -83,7 +84,7 @@ class Folds:
     @property
     def numbers(self) -> list[int]:
         """The folds, ascending."""
-        return sorted(self._folds["fold"].unique().tolist())
+        return numbers(self._folds)
 
     def problems(self) -> Iterator[tuple[int, Problem]]:
         """Yield (fold, problem); a slide is read once for all folds.
@@ -92,18 +93,19 @@ class Folds:
             InputError: a fold has nothing to train on, or its slides share no gene.
         """
         for fold in self.numbers:
-            table = self._folds[self._folds["fold"] == fold]
+            table = self._folds[[*KEYS, str(fold)]].rename(columns={str(fold): "part"}).dropna()
             if not (table["part"] == "train").any():
                 what = f"fold {fold} has no cell to train on"
                 raise InputError("folds", what, "choose a protocol with labels for models that learn from them")
-            names = [name for name in self._files if name in set(table["slide"])]
+            parts = dict(iter(table.groupby("slide", sort=False)))
+            names = [name for name in self._files if name in parts]
             genes = self._shared_genes(names)
             values = {self._slide(name).values for name in names}
             if len(values) > 1:
                 raise InputError(
                     "slides", f"they hold {' and '.join(sorted(values))}", "give slides of one kind of values"
                 )
-            slides = [self._cells(name, table[table["slide"] == name], genes) for name in names]
+            slides = [self._cells(name, parts[name], genes) for name in names]
             yield fold, Problem(slides, genes, values.pop(), self.classes)
 
     def _shared_genes(self, names: Sequence[str]) -> tuple[str, ...]:

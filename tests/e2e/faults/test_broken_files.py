@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -132,15 +133,22 @@ def _damages(jobs: Sequence[Job], folder: Path, damages: Sequence[str]) -> Itera
     for job in jobs:
         for path in _files(folder, job):
             for damage in damages:
-                if damage != "cut in half" or not _goes_unseen(job.rule, path):
+                if not _goes_unseen(job, folder, path, damage):
                     yield job, path, damage
 
 
-def _goes_unseen(rule: str, path: Path) -> bool:
-    """Tell what a stage cannot know: a csv that ends with a field, pixels or counts that it does not read."""
-    if rule in ("assign_folds", "evaluate") and path.name == "counts.h5ad":
+def _goes_unseen(job: Job, folder: Path, path: Path, damage: str) -> bool:
+    """Tell what a stage cannot know: a csv that ends with a field, pixels, counts or all that it does not read."""
+    if job.rule in ("assign_folds", "evaluate") and path.name == "counts.h5ad":
         return True
-    return path.suffix == ".csv" or (rule == "register_he" and "/0/c/" in path.as_posix())
+    if job.rule in ("peer_predict", "peer_impute") and path.parent.name != "peers":
+        (state,) = (
+            folder / name for name in job.inputs if name.startswith("results/peers/") and name.endswith(".json")
+        )
+        return json.loads(state.read_text())["reason"] is not None  # the method is not run here, and reads nothing
+    if damage != "cut in half":
+        return False
+    return path.suffix == ".csv" or (job.rule == "register_he" and "/0/c/" in path.as_posix())
 
 
 def _files(folder: Path, job: Job) -> Iterator[Path]:

@@ -18,7 +18,7 @@ from mistline.report.plots.curves import Panel, Series, curves
 from mistline.report.plots.dots import Dots, dots
 from mistline.report.plots.theme import LIGHT, LIGHTBOX
 from mistline.report.results_charts import _pooled_curve
-from mistline.report.results_maps import _colours, _named
+from mistline.report.results_maps import _colours, _named, _read
 from tests.conftest import REPOSITORY
 
 
@@ -121,3 +121,22 @@ def test_a_damaged_course_is_one_sentence(tmp_path):
     path.write_text('{"step": 1}\n{"step"')
     with pytest.raises(InputError, match=r"c.jsonl.*is no JSON; run train or predict again"):
         _runs(path)
+
+
+def test_answers_of_two_files_are_put_beside_the_same_cells(tmp_path):
+    """In another order, with ids that two slides share; texts stay categories."""
+    cells = pd.DataFrame({"slide": list("aabb"), "cell_id": list("1213"), "truth": list("xyxy")})
+    one = cells.assign(answer_model=list("xxyy"))
+    other = cells.assign(answer_places=list("yxyx")).iloc[[2, 0, 3, 1]]
+    columns = [("m", tmp_path / "m.parquet", "answer_model"), ("c", tmp_path / "c.parquet", "answer_places")]
+    one.astype("category").to_parquet(columns[0][1], index=False)
+    other.astype("category").to_parquet(columns[1][1], index=False)
+    found = _read(columns)
+    assert found.astype(str).to_dict("list") == {
+        **cells.to_dict("list"), "m": list("xxyy"), "c": list("yxyx"),
+    }  # fmt: skip
+    assert {str(kind) for kind in found.dtypes} == {"category"}
+    for wrong in (other.iloc[:3], other.assign(cell_id="1"), other.assign(slide="z"), other.iloc[[0, 0, 1, 2]]):
+        wrong.to_parquet(columns[1][1], index=False)
+        with pytest.raises(InputError, match="tells of other cells"):
+            _read(columns)

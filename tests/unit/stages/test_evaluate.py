@@ -50,7 +50,7 @@ def test_json_is_the_contract(options):
     evaluate.run(**options)
     found = json.loads(options["scores"].read_text())
     assert set(found) == {
-        *("task", "protocol", "model", "seed", "dataset_version", "unit", "n"),
+        *("task", "protocol", "model", "seed", "dataset_version", "unit", "n", "own_truth"),
         *("metrics", "per_unit", "controls", "controls_per_unit", "ceilings", "settings", "seconds", "peak_mb"),
     }
     assert found["dataset_version"] == read_manifest(options["manifest"]).version

@@ -18,6 +18,7 @@ from mistline.store.embeddings import Origin, read_embedding, read_origin
 from mistline.store.imputed import KEYS
 from mistline.store.manifest import read_manifest
 from tests.unit.stages.tables import read, seal, split
+from tests.unit.tasks.divided import long
 from tests.unit.tasks.peers import fake
 
 LABEL = json.dumps({"label": "layer", "bootstrap": 100})
@@ -152,7 +153,7 @@ def test_predictions_are_of_the_validation_and_test_cells(cohort, tmp_path, stat
     fake.method(monkeypatch, tmp_path, fake.PREDICT)
     made = _predict(cohort, tmp_path, state)
     table = pd.read_parquet(made["predictions"])
-    folds = pd.read_parquet(made["folds"])
+    folds = long(pd.read_parquet(made["folds"]))
     asked = folds[folds["part"].isin(["val", "test"])]
     keys = ["slide", "cell_id", "fold", "part"]
     pd.testing.assert_frame_equal(
@@ -189,7 +190,7 @@ def test_no_file_that_a_method_is_given_depends_on_labels_of_tested_cells(cohort
 
 def _shuffle_tested(cohort, path, root):
     """Give every tested cell the label of another one; the file's labels change, those of training cells do not."""
-    folds = pd.read_parquet(cohort[0] / "folds.parquet")
+    folds = long(pd.read_parquet(cohort[0] / "folds.parquet"))
     table = pd.read_parquet(path)
     slide = path.parent.name
     tested = table["cell_id"].isin(folds[(folds["slide"] == slide) & (folds["part"] == "test")]["cell_id"]).to_numpy()

@@ -16,6 +16,7 @@ from mistline.store.embeddings import EmbeddingWriter, Origin, read_origin
 from mistline.store.manifest import read_manifest
 from mistline.train.device import cpu_threads
 from tests.unit.stages.tables import read, seal, split
+from tests.unit.tasks.divided import long
 
 SMALL = {"width": 16, "hidden": 16, "epochs": 4, "min_epochs": 1, "n_genes": 40}
 
@@ -112,7 +113,7 @@ def _embeddings(cohort, out, version=None, bad=None):
 
 def test_every_validation_and_test_cell_of_every_fold_is_predicted(cohort, tmp_path):
     found, course = _predicted(cohort, tmp_path, protocol="leave_donor_out", preset="expr_only")
-    folds = pd.read_parquet(cohort[0] / "leave_donor_out.parquet")
+    folds = long(pd.read_parquet(cohort[0] / "leave_donor_out.parquet"))
     asked = folds[folds["part"].isin(["val", "test"])]
     keys = ["slide", "cell_id", "fold", "part"]
     assert set(map(tuple, found[keys].astype(str).to_numpy())) == set(map(tuple, asked[keys].astype(str).to_numpy()))
@@ -131,7 +132,7 @@ def test_labels_of_tested_cells_change_no_bit(cohort, tmp_path, protocol, preset
 def _relabelled(cohort, out, protocol):
     """Return cells.parquet of each slide with the labels dealt anew of the cells that no fold shows."""
     root, donors = cohort
-    folds = pd.read_parquet(root / f"{protocol}.parquet")
+    folds = long(pd.read_parquet(root / f"{protocol}.parquet"))
     seen = folds[folds["part"].isin(["train", "val"])]
     changed, n_moved = [], 0
     for slide in donors:

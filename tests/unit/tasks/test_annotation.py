@@ -12,9 +12,10 @@ from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import write_parquet
 from mistline.store.embeddings import Origin
 from mistline.store.predictions import write_predictions
-from mistline.tasks import annotation_rows
-from mistline.tasks.annotation import PROTOCOLS, Params, evaluate, folds
+from mistline.tasks import annotation, annotation_rows
+from mistline.tasks.annotation import PROTOCOLS, Params, evaluate
 from mistline.tasks.files import FileInputs, Subject
+from tests.unit.tasks.divided import long
 
 PARAMS = Params(label="cell_type", bootstrap=100, repeats=2, hidden=32, epochs=100)
 QUERY = PARAMS.model_copy(update={"query": ("b",)})
@@ -27,10 +28,13 @@ def two_slides(cohort):
     return cohort
 
 
+def folds(cells, params, protocol):
+    return long(annotation.folds(cells, params, protocol))
+
+
 def divided(cohort, protocol, params=PARAMS):
     path = cohort.root / f"{protocol}.parquet"
-    found = folds(cohort.controls().cells(), params, protocol)
-    write_parquet(path, found)
+    write_parquet(path, annotation.folds(cohort.controls().cells(), params, protocol))
     return path
 
 
@@ -123,7 +127,7 @@ def test_sums_are_made_on_one_thread_whatever_is_allowed(two_slides, monkeypatch
 def test_majority_by_hand(two_slides):
     path = divided(two_slides, "external_query", QUERY)
     cells = two_slides.controls().cells()
-    table = pd.read_parquet(path).merge(cells, on=["slide", "cell_id"])
+    table = long(pd.read_parquet(path)).merge(cells, on=["slide", "cell_id"])
     most = table.loc[table["part"] == "train", "label_cell_type"].value_counts().index[0]
     test = table.loc[table["part"] == "test", "label_cell_type"]
     share = (test == most).mean()
@@ -136,8 +140,8 @@ def test_majority_by_hand(two_slides):
 def test_labels_of_tested_cells_change_nothing_that_is_fitted(two_slides):
     path = divided(two_slides, "random_split")
     before = judged(two_slides, "random_split", path=path)
-    tested = pd.read_parquet(path).query("part == 'test'")
-    everywhere = set(pd.read_parquet(path).query("part in ('train', 'val')")["cell_id"])
+    tested = long(pd.read_parquet(path)).query("part == 'test'")
+    everywhere = set(long(pd.read_parquet(path)).query("part in ('train', 'val')")["cell_id"])
     only_tested = [name for name in tested["cell_id"].unique() if name not in everywhere]
     for item in two_slides.slides:
         table = pd.read_parquet(item.cells)
@@ -213,12 +217,12 @@ def test_one_class_and_nothing_to_test_are_refused(two_slides):
 def test_folds_of_other_cells_are_refused(two_slides):
     path = divided(two_slides, "random_split")
     write_parquet(path, pd.read_parquet(path).assign(cell_id=lambda table: "x" + table["cell_id"]))
-    with pytest.raises(InputError, match="600 of their cells are not in the dataset"):
+    with pytest.raises(InputError, match="their cells are not those of the dataset"):
         judged(two_slides, "random_split", path=path)
 
 
 def _predictions(cohort, path, classes, keep=lambda table: table):
-    table = pd.read_parquet(path).merge(cohort.controls().cells()[["slide", "cell_id", "label_cell_type"]])
+    table = long(pd.read_parquet(path)).merge(cohort.controls().cells()[["slide", "cell_id", "label_cell_type"]])
     table = keep(table[table["part"] == "test"])
     said = (table["label_cell_type"].to_numpy()[:, None] == np.array(classes)).astype(np.float32)
     table[[f"p_{name}" for name in classes]] = said

@@ -5,12 +5,18 @@ import pandas as pd
 import pytest
 
 from mistline.core.errors import ConfigError, InputError
+from mistline.tasks import domains
 from mistline.tasks.domain_folds import ring_graph
-from mistline.tasks.domains import PROTOCOLS, Params, folds
+from mistline.tasks.domains import PROTOCOLS, Params
+from tests.unit.tasks.divided import long
 
 PARAMS = Params(label="layer", groups=(("a", "b"), ("c", "d")))
 LABEL = "label_layer"
 SPLIT = {"a": "train", "b": "train", "c": "val", "d": "gap", "e": "test", "f": "test"}
+
+
+def folds(cells: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
+    return long(domains.folds(cells, params, protocol))
 
 
 def slide(name: str, donor: str, rows: int = 24, columns: int = 20) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from mistline.core.errors import ConfigError, InputError
 from mistline.graphs.build import hexagonal
-from mistline.tasks import domain_rows
-from mistline.tasks.domains import PROTOCOLS, Params, evaluate, folds
+from mistline.tasks import domain_rows, domains
+from mistline.tasks.domains import PROTOCOLS, Params, evaluate
+from tests.unit.tasks.divided import long, wide
 
 PARAMS = Params(label="layer", bootstrap=100)
 CLASSES = ("a", "b", "c")
@@ -43,19 +44,23 @@ class Memory:
         return self.table
 
     def folds(self):
-        return self.division
+        return wide(self.division, self.table)
 
     def predictions(self):
         return self.answers
 
     def embedding(self, cells):
-        return self.points
+        return self.points[cells.index.to_numpy()]  # as `cells` numbers them
 
     def counts(self, cells, genes):
         return self.matrix[cells["row"].to_numpy()]
 
     def common_genes(self):
         return self.genes
+
+
+def folds(table: pd.DataFrame, params: Params, protocol: str) -> pd.DataFrame:
+    return long(domains.folds(table, params, protocol))
 
 
 def slide(name: str = "s", donor: str = "d", seed: int = 0, side: int = 24, n_unlabelled: int = 20) -> pd.DataFrame:
@@ -250,6 +255,28 @@ def test_what_is_missing_is_said(table, division):
         evaluate(replace(fewer, answers=fewer.answers[fewer.answers["part"] == "val"]), PARAMS, "random_spot")
     with pytest.raises(InputError, match="they are of the classes a, b"):
         evaluate(replace(good, answers=good.answers.drop(columns="p_c")), PARAMS, "random_spot")
+
+
+def test_no_more_of_an_embedding_is_held_than_cells_that_some_fold_reads():
+    """One slide of two is without labels, and of the other some cells."""
+    table = pd.concat([slide("s", "d", side=15), slide("t", "e", side=15)], ignore_index=True)
+    table.loc[table["slide"] == "t", "label_layer"] = None
+    known = table["label_layer"].notna()
+    kind = table["label_layer"].map({name: i for i, name in enumerate(CLASSES)}).fillna(0).to_numpy(dtype=int)
+    asked = []
+
+    class Counting(Memory):
+        def embedding(self, cells):
+            asked.append(cells)
+            return super().embedding(cells)
+
+    division = folds(table, PARAMS, "random_spot")
+    inputs = Counting(table, division, points=(5 * np.eye(3)[kind]).astype(np.float32))
+    scores = evaluate(inputs, PARAMS, "random_spot")
+    assert [len(cells) for cells in asked] == [known.sum()] * 2
+    assert scores.model.metrics["accuracy"].value == 1
+    assert scores.controls["shuffled"].metrics["accuracy"].value < 0.6
+    assert scores.settings["n_unlabelled"] == (~known).sum()
 
 
 def test_clusters_are_compared_without_any_label_in_the_fit(table):

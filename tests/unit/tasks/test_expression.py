@@ -17,6 +17,7 @@ from mistline.tasks.expression import PROTOCOLS, Params, evaluate, folds
 from mistline.tasks.expression_problem import Fold, gather, most_variable
 from mistline.tasks.expression_rows import Scored, bootstrapped, by_unit, scored_in
 from mistline.tasks.files import FileInputs, SlideFiles, Subject
+from tests.unit.tasks.divided import long
 
 GENES = tuple(f"g{i:02d}" for i in range(12))
 PARAMS = Params(n_genes=4, bootstrap=200)
@@ -190,14 +191,14 @@ def test_folds_by_hand():
             "split": ["gap", *["train"] * 3, "test"],
         }
     )
-    out = folds(cells, PARAMS, "leave_slide_out")
+    out = long(folds(cells, PARAMS, "leave_slide_out"))
     assert out.groupby(["fold", "part"]).size().to_dict() == {
         (0, "test"): 2, (0, "train"): 3, (1, "test"): 2, (1, "train"): 3, (2, "test"): 1, (2, "train"): 4,
     }  # fmt: skip
     only = folds(cells, Params(test=("c",)), "leave_slide_out")
-    assert only["part"].tolist() == ["train"] * 4 + ["test"]
-    assert folds(cells, PARAMS, "leave_donor_out").groupby("fold").size().tolist() == [5, 5]
-    assert folds(cells, PARAMS, "dataset_split")["part"].tolist() == ["buffer", "train", "train", "train", "test"]
+    assert only["0"].tolist() == ["train"] * 4 + ["test"]
+    assert long(folds(cells, PARAMS, "leave_donor_out")).groupby("fold").size().tolist() == [5, 5]
+    assert folds(cells, PARAMS, "dataset_split")["0"].tolist() == ["buffer", "train", "train", "train", "test"]
     with pytest.raises(ConfigError, match="no slide is called z"):
         folds(cells, Params(test=("z",)), "leave_slide_out")
     with pytest.raises(InputError, match="there is one donor"):

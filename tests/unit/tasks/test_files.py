@@ -73,6 +73,17 @@ def test_missing_and_doubled_cells_are_refused(cohort):
         inputs.embedding(inputs.cells("test"))
 
 
+def test_rows_of_an_embedding_are_those_of_the_cells_in_whatever_order_and_blocks(cohort):
+    item = cohort.add("a", "d")
+    ids, rows = read_embedding(item.embedding)
+    table = pq.read_table(item.embedding).take(np.random.default_rng(0).permutation(len(ids)))
+    pq.write_table(table, item.embedding, row_group_size=7)
+    inputs = cohort.inputs()
+    cells = inputs.cells().sample(frac=0.3, random_state=1)
+    place = dict(zip(ids, rows, strict=True))
+    np.testing.assert_array_equal(inputs.embedding(cells), [place[name] for name in cells["cell_id"]])
+
+
 def test_foreign_splits_are_refused(cohort):
     item = cohort.add("a", "d")
     table = pd.read_parquet(item.splits)

@@ -41,7 +41,7 @@ def test_a_predictor_of_images_is_given_them(results, tmp_path):
     label = next(name for name in cells if name.startswith("label_"))
     part = np.random.default_rng(0).choice(np.array(["train", "val", "test"]), len(cells), p=[0.5, 0.2, 0.3])
     part = np.where(cells[label].isna(), "unlabelled", part)
-    folds = pd.DataFrame({"slide": "s1", "cell_id": cells["cell_id"], "fold": np.int16(0), "part": part})
+    folds = pd.DataFrame({"slide": "s1", "cell_id": cells["cell_id"], "0": part})
     folds.to_parquet(tmp_path / "folds.parquet")
     params = {"preset": "multimodal", "image": "trainable", "image_size": 16, "epochs": 2, "width": 16, "hidden": 16}
     with cpu_threads(1):

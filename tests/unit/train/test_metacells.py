@@ -20,7 +20,7 @@ def test_cells_of_a_fold_have_the_meta_cells_of_the_dataset(tmp_path):
     folder = results / "slides/s2"
     cells = pd.read_parquet(folder / "cells.parquet").assign(label_zone="a")
     cells.to_parquet(tmp_path / "cells.parquet")
-    folds = pd.DataFrame({"slide": "s2", "cell_id": cells["cell_id"][:2], "fold": 0, "part": ["train", "test"]})
+    folds = pd.DataFrame({"slide": "s2", "cell_id": cells["cell_id"][:2], "0": ["train", "test"]})
     files = [SlideFiles("s2", "d2", tmp_path / "cells.parquet", folder / "counts.h5ad")]
     turned = found.iloc[::-1]  # by name, not by place
     ((_, problem),) = Folds(files, folds, "zone", "v", metacells={"s2": turned}).problems()

@@ -13,6 +13,7 @@ from mistline.models.fusion.params import Params
 from mistline.tasks.domain_folds import donors_out, leave_out, random_spots, spatial_blocks
 from mistline.tasks.label_controls import nearest_labels
 from tests.unit.models.fusion.conftest import cells_table, problem_of, spots
+from tests.unit.tasks.divided import long
 
 N_GENES = 300
 CONTEXT = Context(0, "cpu", 1, None)
@@ -48,13 +49,13 @@ def slides():
 
 
 def test_at_random_spots_places_alone_do_about_as_well(slides):
-    found = _scores(slides[:1], random_spots(cells_table(slides[:1]), "label_layer", 0.6, 0))
+    found = _scores(slides[:1], long(random_spots(cells_table(slides[:1]), "label_layer", 0.6, 0)))
     assert abs(found["places"] - found["gcn"]) < 0.1
     assert found["gcn"] > found["mlp"] + 0.15
 
 
 def test_in_blocks_places_alone_collapse(slides):
-    folds = spatial_blocks(cells_table(slides[:1]), "label_layer", 4, 2, 0)
+    folds = long(spatial_blocks(cells_table(slides[:1]), "label_layer", 4, 2, 0))
     found = [_scores(slides[:1], folds[folds["fold"] == number]) for number in (0, 2)]
     mean = {name: np.mean([scores[name] for scores in found]) for name in found[0]}
     assert mean["places"] < 0.7
@@ -63,7 +64,7 @@ def test_in_blocks_places_alone_collapse(slides):
 
 def test_in_another_donor_places_alone_are_at_chance(slides):
     chosen = [slides[0], slides[2]]
-    folds = leave_out(cells_table(chosen), "label_layer", donors_out(cells_table(chosen)), 0)
+    folds = long(leave_out(cells_table(chosen), "label_layer", donors_out(cells_table(chosen)), 0))
     found = _scores(chosen, folds[folds["fold"] == 0], "slide")  # each donor has its own level of every gene
     largest = np.bincount(slides[0].layer).max() / len(slides[0].layer)
     assert found["places"] < largest + 0.05
