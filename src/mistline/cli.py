@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import importlib
 import sys
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+import mistline
 from mistline.core import log
 from mistline.core.errors import MistlineError, ResourceError, system_error
 
@@ -91,8 +92,14 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
 
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"mistline {mistline.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False) -> None:
     """From raw Xenium bundles to MIST."""
 
 

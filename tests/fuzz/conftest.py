@@ -13,8 +13,8 @@ KINDS = (REFUSED, UNHARMED, CHANGED, FAILED)
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows: dict[str, Counter[str]] = {}
-    for report in terminalreporter.getreports(""):
-        for key, value in getattr(report, "user_properties", ()):
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for key, value in report.user_properties:
             if key == "fuzz" and report.when == "call":
                 rows.setdefault(value[0].split(":")[0], Counter()).update(value[1])
     if not rows:

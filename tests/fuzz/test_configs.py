@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mistline.core.errors import ConfigError
 from mistline.workflow.registry import check_encoded, check_imputation, resolve_models, resolve_tasks, shown_runs
 from mistline.xenium.toy.cohort import plan_cohort, write_cohort
 from tests.conftest import REPOSITORY
+from tests.fuzz.cases import CHANGED, REFUSED
 from tests.fuzz.mutations import BYTES, TEXT, VALUES, change_value
 
 N_CASES, N_NIGHTLY = 50, 700  # of each test
@@ -51,13 +53,21 @@ def take(values: Any) -> str:
         return _refused(str(error))
     again = json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))
     assert load_config(again, root=REPOSITORY).model_dump(mode="json") == config.model_dump(mode="json")
-    return "accepted"
+    return CHANGED
 
 
 def _refused(said: str) -> str:
     assert "\n" not in said, said
     assert len(said) < _LONGEST, said
-    return "refused"
+    return REFUSED
+
+
+@pytest.fixture
+def found(request: pytest.FixtureRequest) -> Counter[str]:
+    """How the cases of a test ended; printed at the end."""
+    counts: Counter[str] = Counter()
+    request.node.user_properties.append(("fuzz", ["settings", counts]))
+    return counts
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +78,11 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "config.yaml"
 
 
-def test_mutated_settings(toy: Path, nightly: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutated_settings(toy: Path, nightly: bool, found: Counter[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(toy.parent)
     good = load_configfile(str(toy))
     good["slides"] = load_config(good, root=toy.parent).model_dump(mode="json")["slides"]
-    assert take(copy.deepcopy(good)) == "accepted"
-    found = set()
+    assert take(copy.deepcopy(good)) == CHANGED
 
     @seed(0)
     @config_settings(nightly)
@@ -82,25 +91,27 @@ def test_mutated_settings(toy: Path, nightly: bool, monkeypatch: pytest.MonkeyPa
         values, chance = copy.deepcopy(good), random.Random(number)
         for _ in range(chance.choice([1, 1, 2, 5])):
             change_value(values, chance)
-        found.add(take(values))
+        found[take(values)] += 1
 
     check()
-    assert found == {"accepted", "refused"}
+    assert set(found) == {CHANGED, REFUSED}
 
 
-def test_settings_drawn_from_the_schema(nightly: bool) -> None:
+def test_settings_drawn_from_the_schema(nightly: bool, found: Counter[str]) -> None:
     schema = Config.model_json_schema()
 
     @seed(1)
     @config_settings(nightly)
     @given(drawn(schema, schema["$defs"]))
     def check(values: Any) -> None:
-        take(values)
+        found[take(values)] += 1
 
     check()
 
 
-def test_mutated_text(toy: Path, nightly: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mutated_text(
+    toy: Path, nightly: bool, found: Counter[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(toy.parent)
     text, path = toy.read_bytes(), tmp_path / "config.yaml"
     # Snakemake's own reader has no sentence for these; it reads the file before any of this program does.
@@ -115,8 +126,9 @@ def test_mutated_text(toy: Path, nightly: bool, tmp_path: Path, monkeypatch: pyt
         try:
             values = load_configfile(str(path))
         except (WorkflowError, UnicodeError, yaml.YAMLError, ValueError):
+            found[REFUSED] += 1
             return
-        take(values)
+        found[take(values)] += 1
 
     check()
 

@@ -61,9 +61,22 @@ def _explain(section: type[BaseModel], error: ValidationError, where: str) -> Co
         return ConfigError(place, "unknown key", remedy)
     if problem["type"] == "missing":
         return ConfigError(place, "this key is required", "set it")
-    message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(problem["input"], dict | BaseModel) else f", not {problem['input']!r}"
-    return ConfigError(place, message[0].lower() + message[1:] + shown, "correct the value")
+    given = problem["input"]
+    message, remedy = _plain(problem["type"], given)
+    message = message or problem["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(given, dict | BaseModel) else f", not {given!r}"
+    return ConfigError(place, message[0].lower() + message[1:] + shown, remedy)
+
+
+def _plain(kind: str, given: Any) -> tuple[str, str]:
+    """Return a message in words of YAML, empty where the library's will do, and what to do about it."""
+    if kind == "string_type" and isinstance(given, int | float) and not isinstance(given, bool):
+        return "text is needed", f"put it in quotes: '{given}'"
+    if kind in ("tuple_type", "list_type") and isinstance(given, str | int | float):
+        return "a list is needed", f"put it in brackets: [{given}]"
+    if kind in ("dict_type", "model_type", "model_attributes_type"):
+        return "keys with values are needed", "indent them below it, or remove it"
+    return "", "correct the value"
 
 
 def _fields_at(section: Any, path: tuple[int | str, ...]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -71,6 +72,13 @@ class Config(Section):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"slides named more than once: {', '.join(doubled)}")
+        owners: dict[str, Slide] = {}
+        for slide in self.slides:
+            path = os.path.normpath(slide.bundle or slide.table or "")
+            first = owners.setdefault(path, slide)
+            if first.donor != slide.donor:
+                what = f"slides {first.slide} and {slide.slide} are both {path}, and their donors differ"
+                raise ValueError(f"{what}: one tissue would be trained on and tested")
         unknown = sorted(set(self.only) - set(names))
         if unknown:
             raise ValueError(f"only: names slides that are not in the sheet: {', '.join(unknown)}")

@@ -64,9 +64,13 @@ class Slide(Section):
         return self
 
     @model_validator(mode="after")
-    def _files_hold_no_wildcard(self) -> Slide:
-        for key in ("table", "image", "labels", "he_image", "he_alignment"):
+    def _paths_are_plain(self) -> Slide:
+        for key in ("bundle", "table", "image", "labels", "he_image", "he_alignment"):
             path = getattr(self, key) or ""
+            if path.startswith("~"):
+                raise ValueError(f"{key} of slide {self.slide} begins with ~, which only a shell knows: {path!r}")
+            if key == "bundle":
+                continue
             if "{" in path or "}" in path:
                 raise ValueError(f"{key} of slide {self.slide} has a brace in its path: rename {path!r}")
         return self

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from pathlib import Path
 
 import pandas as pd
@@ -30,14 +29,13 @@ def read_labels(path: Path, cell_ids: pd.Index) -> pd.DataFrame:
     """
     table = _read(path)
     if "cell_id" not in table:
-        near = difflib.get_close_matches("cell_id", [str(name) for name in table.columns], n=1, cutoff=0.5)
-        raise InputError(
-            path,
-            f"no column cell_id (there are {', '.join(map(str, table.columns))})",
-            f"rename {near[0]} to cell_id" if near else "add a column cell_id with the ids of cells.parquet",
-        )
+        what = f"no column cell_id (there are {', '.join(map(str, table.columns))})"
+        raise InputError(path, what, _where_ids_are(table, cell_ids))
     if len(table.columns) < 2:
         raise InputError(path, "no column beside cell_id", "add a column of labels, such as cell_type")
+    nameless = [str(name) for name in table.columns if not str(name) or str(name).startswith("Unnamed: ")]
+    if nameless:
+        raise InputError(path, "a column has no name", "name it or leave it out (of pandas: to_csv(index=False))")
     if (table["cell_id"] == "").any():
         raise InputError(path, "a row has no cell_id", "give every row the id of its cell")
     ids = table["cell_id"].to_numpy(dtype=object)
@@ -52,6 +50,14 @@ def read_labels(path: Path, cell_ids: pd.Index) -> pd.DataFrame:
     labels = table.set_index("cell_id").reindex(cell_ids).reset_index(drop=True).astype(object)
     labels.columns = [f"{PREFIX}{name}" for name in labels.columns]
     return labels.where(labels.notna() & (labels != ""), None)
+
+
+def _where_ids_are(table: pd.DataFrame, cell_ids: pd.Index) -> str:
+    """Return the remedy of a table without a column `cell_id`."""
+    if len(table.columns) == 1 and any(mark in str(table.columns[0]) for mark in ";\t"):
+        return "save it separated by commas"
+    held = next((str(name) for name in table.columns if table[name].isin(cell_ids).any()), None)
+    return f"rename {held} to cell_id" if held else "add a column cell_id with the ids of cells.parquet"
 
 
 def _read(path: Path) -> pd.DataFrame:

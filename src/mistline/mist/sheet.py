@@ -55,3 +55,20 @@ def check_splits(files: Sequence[SlideFiles], splits: Mapping[str, Any]) -> None
             raise InputError(f"slide {item.slide}", what, "run make_splits again")
         if not item.splits.is_file() or hash_file(item.splits) != described["sha256"]:
             raise InputError(item.splits, "it is not the file that splits.json describes", "run make_splits again")
+
+
+def refuse_copies(files: Sequence[SlideFiles]) -> None:
+    """Refuse a tissue that is there twice, as another donor's: it would be trained on and tested.
+
+    Raises:
+        InputError: two slides of different donors hold the same counts.
+    """
+    owners: dict[str, SlideFiles] = {}
+    sizes = [(item.folder / "counts.h5ad").stat().st_size for item in files]
+    for item, size in zip(files, sizes, strict=True):
+        if sizes.count(size) == 1:
+            continue  # only what is equally long need be read
+        first = owners.setdefault(hash_file(item.folder / "counts.h5ad"), item)
+        if first.donor != item.donor:
+            what = f"its counts are those of slide {first.slide}, and their donors are {first.donor} and {item.donor}"
+            raise InputError(f"slide {item.slide}", what, "leave one of the two out, or correct the donor")

@@ -26,8 +26,9 @@ from mistline.report.imputation import TASK as IMPUTATION
 from mistline.report.imputation import view_imputation
 from mistline.report.imputation_maps import ImputationFiles
 from mistline.report.pictures import Album, SlideView, view_slide
-from mistline.report.results import Results, headlines, view_results
+from mistline.report.results import Results, headlines, verdict, view_results
 from mistline.report.scores import Comparison
+from mistline.report.significance import PairedTests
 from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, write_csv
 from mistline.report.unseen import view_unseen
@@ -243,17 +244,17 @@ def _overview(context: _Context, gathered: Gathered) -> None:
         ),
         "made": f"Made by mistline {mistline.__version__} {_MADE[gathered.quality is None]}",
         "n_problems": n_problems,
-        "headlines": [_headline(item) for item in headlines(gathered.results.comparisons)],
+        "headlines": [_headline(item, gathered.results.of(item)) for item in headlines(gathered.results.comparisons)],
         "n_tables": len(gathered.results.comparisons),
         "next_steps": _next_steps(gathered),
         "n_open": len(slides) if len(slides) <= _OPEN_SLIDES else 1,
     }
 
 
-def _headline(comparison: Comparison) -> Notice:
+def _headline(comparison: Comparison, tests: PairedTests) -> Notice:
     """Say who wins a task on its first metric."""
     metric = comparison.metrics[0]
-    text = f"{comparison.task} ({comparison.protocol.replace('_', ' ')}): {comparison.verdict(metric)}"
+    text = f"{comparison.task} ({comparison.protocol.replace('_', ' ')}): {verdict(comparison, tests, metric)}"
     return Notice(text, comparison.beaten_by_control(metric) or not comparison.best(metric))
 
 

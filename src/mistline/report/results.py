@@ -191,17 +191,16 @@ def _block(
         shown,
         more,
         ablation_table(item, tests),
-        tuple(_verdict(item, tests, metric) for metric in first),
+        tuple(verdict(item, tests, metric) for metric in first),
         (chart, *split),
         tuple(picture for picture in pictures if picture not in split),
     )
 
 
-def _verdict(item: Comparison, tests: PairedTests, metric: str) -> str:
-    text = item.verdict(metric)
+def verdict(item: Comparison, tests: PairedTests, metric: str) -> str:
+    """Say who wins, with what the paired test of the best model shows."""
     model = next((entry for entry in item.ranked(metric) if not entry.is_control), None)
-    told = tests.verdict(metric, model.name) if model and not item.own_truth else ""
-    return f"{text.removesuffix('.')}; {told}." if told else text
+    return item.verdict(metric, tests.verdict(metric, model.name) if model and not item.own_truth else "")
 
 
 def _pictures(

@@ -129,8 +129,13 @@ class Comparison:
         best = [entry.is_control for entry in self.best(metric)]
         return all(best) if self.own_truth else any(best)
 
-    def verdict(self, metric: str) -> str:
-        """Say in a sentence who wins and whether the intervals bear it out."""
+    def verdict(self, metric: str, test: str = "") -> str:
+        """Say in a sentence who wins, and whether intervals and test bear it out.
+
+        Args:
+            metric: to tell of.
+            test: what a paired test of the best model and the best control shows; it decides where intervals overlap.
+        """
         ranked, best = self.ranked(metric), self.best(metric)
         if not best:
             return f"{metric}: no winner is marked, for it is not known whether higher is better."
@@ -146,7 +151,9 @@ class Comparison:
         kind = "model" if best[0].is_control else "control"
         text += f"; the best {kind} is {rivals[0].name} ({format_value(rivals[0].values[metric])})"
         if overlap(best[0].values[metric], rivals[0].values[metric]):
-            text += "; their intervals overlap, so this may be chance"
+            text += f"; their intervals overlap, {f'and {test}' if test else 'so this may be chance'}"
+        elif test:
+            text += f"; {test}"
         return text + (". No model beats the controls here." if best[0].is_control else ".")
 
     def _verdict_alone(self, metric: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from mistline.core.errors import InputError
 from mistline.core.files import read_json
 from mistline.core.metrics import direction
+from mistline.tasks.stats import FEWEST_PAIRS
 
 ALPHA = 0.05
 BETTER, WORSE, UNDECIDED = "▲", "▼", "≈"
@@ -71,7 +72,7 @@ class PairedTests:
         if self.unit not in _TESTED:
             return f"rows were not tested against each other: {self.unit}s of the same slide are no independent pairs"
         if not self.were_made:
-            return f"rows were not tested against each other: that takes five {self.unit}s"
+            return f"rows were not tested against each other: that takes {FEWEST_PAIRS} {self.unit}s"
         return f"rows are tested in pairs of {self.unit}s"
 
     def verdict(self, metric: str, model: str) -> str:
@@ -80,8 +81,7 @@ class PairedTests:
         if not sign:
             return ""
         p = _p(self._of(metric)[model]["p_holm"])
-        told = {BETTER: "a paired test bears this out", WORSE: "a paired test bears this out"}
-        return f"{told.get(sign, 'a paired test shows no difference')} ({p})"
+        return f"a paired test {'shows no difference' if sign == UNDECIDED else 'bears the difference out'} ({p})"
 
     def _of(self, metric: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = (self.metrics or {}).get(metric, {}).get("against_best_control", {})

@@ -17,7 +17,7 @@ from mistline.mist.he_proof import prove_he
 from mistline.mist.inventory import Cohort, describe
 from mistline.mist.metacells import read_vocabulary
 from mistline.mist.seal import Proven, SlideFiles, prove
-from mistline.mist.sheet import check_splits, read_entries, read_sections
+from mistline.mist.sheet import check_splits, read_entries, read_sections, refuse_copies
 from mistline.mist.vocabulary import unite
 from mistline.store.manifest import write_manifest
 from mistline.workflow.digest import code_digest
@@ -66,6 +66,7 @@ def run(
     ]
     check_splits(files, cohort.splits)
     proven = [prove(item, sizes, levels) for item in progress(files, "prove")]
+    refuse_copies(files)
     _check_channels(files, proven)
     histology = {item.slide: prove_he(item, sizes) for item in files if item.has_he}
     vocabulary = unite({item.slide: found.panel for item, found in zip(files, proven, strict=True)})

@@ -12,7 +12,7 @@ from mistline.core.provenance import record, versions
 from mistline.mist.card import write_table_card
 from mistline.mist.seal import SlideFiles
 from mistline.mist.seal_tables import describe_tables, prove_table
-from mistline.mist.sheet import check_splits, read_entries, read_sections
+from mistline.mist.sheet import check_splits, read_entries, read_sections, refuse_copies
 from mistline.mist.vocabulary import unite
 from mistline.store.manifest import write_manifest
 from mistline.workflow.digest import code_digest
@@ -45,6 +45,7 @@ def run(
     ]
     check_splits(files, splits)
     proven = [prove_table(item) for item in files]
+    refuse_copies(files)
     vocabulary = unite({item.slide: found.panel for item, found in zip(files, proven, strict=True)})
     write_parquet(genes, vocabulary.table())
     stages = (*STAGES, "cut_patches") if any(item.has_patches for item in files) else STAGES

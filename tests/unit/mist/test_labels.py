@@ -29,8 +29,11 @@ def test_byte_order_mark_is_no_part_of_the_header(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("Barcode,a\n7,x\n", r"no column cell_id \(there are Barcode, a\); add a column cell_id"),
+        ("Barcode,a\n8,x\n", r"no column cell_id \(there are Barcode, a\); add a column cell_id"),
         ("cellid,a\n7,x\n", r"no column cell_id \(there are cellid, a\); rename cellid to cell_id"),
+        ("Barcode,a\n12,x\n", r"no column cell_id \(there are Barcode, a\); rename Barcode to cell_id"),
+        ("cell_id;a\n7;x\n", r"no column cell_id \(there are cell_id;a\); save it separated by commas"),
+        (",cell_id,a\n0,7,x\n", "a column has no name"),
         ("cell_id\n7\n", "no column beside cell_id"),
         ("cell_id,a\n,x\n", "a row has no cell_id"),
         ("cell_id,a\n7,x\n7,y\n", "1 cell ids occur more than once, such as '7'"),

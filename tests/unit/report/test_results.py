@@ -82,7 +82,7 @@ def test_what_was_not_run_is_a_line(table):
 
 def test_the_page_names_the_control_that_wins(judged):
     assert "the control coordinates is best (0.900 [0.880, 0.920])" in judged.page
-    assert "No model beats the controls here; a paired test bears this out (p = 0.030)." in judged.page
+    assert "a paired test bears the difference out (p = 0.030). No model beats the controls here." in judged.page
 
 
 def test_at_a_glance_a_control_that_wins_is_the_winner(judged):
@@ -139,7 +139,7 @@ def test_a_mark_follows_the_direction_of_its_metric(p_holm, difference, metric, 
 
 def test_why_nothing_was_tested_is_told():
     assert "no independent pairs" in PairedTests("cell", {}).sentence()
-    assert "takes five donors" in PairedTests("donor", {}).sentence()
+    assert "takes 6 donors" in PairedTests("donor", {}).sentence()
     assert PairedTests("donor", {}).mark("ari", "m").sign == ""
 
 

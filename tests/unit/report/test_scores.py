@@ -41,6 +41,13 @@ def test_a_model_that_wins_is_said_to_overlap_or_not(compare):
     assert "intervals overlap, so this may be chance" in close.verdict("ari")
 
 
+def test_a_paired_test_decides_where_intervals_overlap(compare):
+    close = compare(score("v", "deep", 0, 0.6))
+    told = close.verdict("ari", "a paired test bears the difference out (p = 0.001)")
+    assert "their intervals overlap, and a paired test bears the difference out (p = 0.001)" in told
+    assert "chance" not in told
+
+
 def test_a_tie_goes_to_nobody(compare):
     found = compare(score("v", "deep", 0, 0.55))
     assert {entry.name for entry in found.best("ari")} == {"deep", "coordinates"}

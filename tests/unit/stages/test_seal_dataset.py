@@ -12,6 +12,8 @@ from mistline.core.errors import ConfigError, InputError
 from mistline.core.files import read_json, write_json, write_parquet
 from mistline.core.hashing import hash_file
 from mistline.core.provenance import sidecar
+from mistline.mist.seal import SlideFiles
+from mistline.mist.sheet import refuse_copies
 from mistline.stages import seal_dataset
 from mistline.store.manifest import version_of
 from tests.unit.data.conftest import SLIDES, build, run_seal
@@ -138,6 +140,17 @@ def test_splits_of_another_run_are_refused(own):
     table.loc[0, "split"] = "gap"
     write_parquet(path, table)
     refused(own, r"s1.parquet: it is not the file that splits.json describes")
+
+
+def test_one_tissue_under_two_donors_is_refused(tmp_path):
+    files = []
+    for name, donor, content in (("a", "d1", b"counts"), ("b", "d2", b"others"), ("c", "d2", b"counts")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "counts.h5ad").write_bytes(content)
+        files.append(SlideFiles(name, donor, tmp_path / name, tmp_path / "splits"))
+    refuse_copies(files[:2])
+    with pytest.raises(InputError, match="slide c: its counts are those of slide a, and their donors are d1 and d2"):
+        refuse_copies(files)
 
 
 def test_another_donor_than_at_the_split_is_refused(own):
