@@ -136,7 +136,7 @@ def test_gpu_rules_go_to_the_gpu_partition_of_the_slurm_profile(repository: Path
 def test_the_slurm_profile_resolves_literally(snakemake: Snakemake, paper_options: list[str]) -> None:
     run = snakemake("--profile", "slurm", "--dry-run", *paper_options, "all")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "mem_mb=1000" in run.stdout, "the memory a rule asks for is not capped by this machine's"
+    assert "mem_mb=1120" in run.stdout, "the memory a rule asks for is not capped by this machine's"
     assert "slurm_partition=gpu" in run.stdout
 
 
