@@ -28,7 +28,7 @@ from mistline.report.imputation_maps import ImputationFiles
 from mistline.report.pictures import Album, SlideView, view_slide
 from mistline.report.results import Results, headlines, verdict, view_results
 from mistline.report.scores import Comparison
-from mistline.report.significance import PairedTests
+from mistline.report.significance import UNDECIDED, PairedTests
 from mistline.report.sources import SlideSource
 from mistline.report.tables import Table, write_csv
 from mistline.report.unseen import view_unseen
@@ -255,7 +255,10 @@ def _headline(comparison: Comparison, tests: PairedTests) -> Notice:
     """Say who wins a task on its first metric."""
     metric = comparison.metrics[0]
     text = f"{comparison.task} ({comparison.protocol.replace('_', ' ')}): {verdict(comparison, tests, metric)}"
-    return Notice(text, comparison.beaten_by_control(metric) or not comparison.best(metric))
+    best = comparison.best(metric)
+    # A lead that its test does not bear out is no good news.
+    is_open = any(tests.mark(metric, entry.name).sign == UNDECIDED for entry in best)
+    return Notice(text, comparison.beaten_by_control(metric) or not best or is_open)
 
 
 def _next_steps(gathered: Gathered) -> list[tuple[str, str]]:

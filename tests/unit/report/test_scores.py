@@ -6,6 +6,7 @@ import pytest
 
 from mistline.core.errors import InputError
 from mistline.core.files import write_json
+from mistline.report.page import _headline
 from mistline.report.results_tables import score_table
 from mistline.report.scores import Value, format_value, overlap, read_comparisons
 from mistline.report.significance import PairedTests
@@ -175,3 +176,11 @@ def test_a_ceiling_that_depends_on_the_model_is_named_after_it(compare):
     for value, result in enumerate(results):
         result["ceilings"] = {"autoencoder": {"ari": {"value": value, "low": value, "high": value}}}
     assert [row.name for row in compare(*results).ceilings] == ["autoencoder (a)", "autoencoder (b)"]
+
+
+def test_a_lead_that_its_test_does_not_bear_out_is_no_good_news(compare):
+    item = compare(score("v", "deep", 0, 0.6))
+    for p_holm, is_warning in ((0.3, True), (0.001, False)):
+        test = {"n": 8, "difference": 0.2, "p": p_holm, "p_holm": p_holm}
+        tests = PairedTests("donor", {"ari": {"best_control": "coordinates", "against_best_control": {"deep": test}}})
+        assert _headline(item, tests).is_warning == is_warning
