@@ -67,7 +67,7 @@ def reading(where: str) -> Iterator[None]:
     """
     try:
         yield
-    except (BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except (BadZipFile, RuntimeError, ValueError, EOFError, struct.error, zlib.error) as error:
         what = f"not a whole zip ({str(error).strip().rstrip('.') or type(error).__name__})"
         raise InputError(where, what, "correct the url, or run again if the server was at fault") from error
 
