@@ -1,4 +1,4 @@
-"""What the name of a metric says of it: which direction is better, and which metrics are told of first."""
+"""What tables and the report agree on about metrics: which direction is better, which come first, when to test."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _FIRST = (
     *("readback_pearson", "psnr", "ssim", "fid", "kid", "copies"),
 )
 _PLAIN = ("linear", "ridge")  # of several ways to read a representation out, the plainest is told of first
+FEWEST_PAIRS = 6  # below, the smallest p that a signed-rank test can give is above 0.06: nothing could be shown
 
 
 def direction(metric: str) -> int:

@@ -9,8 +9,7 @@ from typing import Any
 
 from mistline.core.errors import InputError
 from mistline.core.files import read_json
-from mistline.core.metrics import direction
-from mistline.tasks.stats import FEWEST_PAIRS
+from mistline.core.metrics import FEWEST_PAIRS, direction
 
 ALPHA = 0.05
 BETTER, WORSE, UNDECIDED = "▲", "▼", "≈"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mistline.core.metrics import FEWEST_PAIRS
 from mistline.tasks.base import Estimate
 
 FEWEST_UNITS = 5  # an interval from fewer donors (or slides) says more about chance than about the method
@@ -180,9 +181,6 @@ class Paired:
     n: int
     difference: float
     p: float | None
-
-
-FEWEST_PAIRS = 6  # below, the smallest p that a signed-rank test can give is above 0.06: nothing could be shown
 
 
 def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Paired:
