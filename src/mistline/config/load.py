@@ -46,6 +46,14 @@ def read_sheet(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(stream, delimiter="\t"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"slides: {path}", f"not a tsv ({error})", "save it as tab-separated UTF-8") from None
+    header = next(iter(rows), {})
+    separator = next((sign for sign in ",;" if len(header) == 1 and sign in str(*header)), None)
+    if separator is not None:
+        raise ConfigError(
+            f"slides: {path}",
+            f"its columns are separated by {separator!r}, not by tabs",
+            "save it as tab-separated UTF-8",
+        )
     if not rows:
         raise ConfigError(f"slides: {path}", "the sheet has no rows", "write one row a slide")
     for number, row in enumerate(rows, start=2):

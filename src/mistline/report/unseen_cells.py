@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 
 from mistline.core.errors import InputError
 from mistline.core.files import read_parquet
+from mistline.graphs.build import nearest_others
 from mistline.mist.expression import BLOCK_ROWS, CountsFile
 from mistline.report.sources import SlideSource
 
@@ -93,8 +94,7 @@ class FilledSlide:
         """Return the gene, a column of [G], of largest Moran's I over the visible cells around a place."""
         near = np.atleast_1d(self._tree.query(centre_um, k=min(_RANKED_CELLS, len(self.visible)))[1])
         xy, values = self.xy_um[self.visible[near]], self.measured(self.visible[near]).tocsc()
-        k = min(NEIGHBOURS + 1, len(xy))
-        beside = np.asarray(cKDTree(xy).query(xy, k=k)[1]).reshape(len(xy), k)[:, 1:]
+        beside = nearest_others(xy, NEIGHBOURS)
         parts = [
             _moran(values[:, first : first + _GENES_AT_ONCE].toarray(), beside)
             for first in range(0, len(self.genes), _GENES_AT_ONCE)

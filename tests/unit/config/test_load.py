@@ -92,7 +92,13 @@ def test_a_sheet_with_empty_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [(None, "no such sheet"), ("slide\tbundle\n", "has no rows"), ("slide\tbundle\ns1\n", "number of fields differs")],
+    [
+        (None, "no such sheet"),
+        ("slide\tbundle\n", "has no rows"),
+        ("slide\tbundle\ns1\n", "number of fields differs"),
+        ("slide,bundle\ns1,b\n", "separated by ',', not by tabs"),
+        ("slide;bundle\ns1;b\n", "separated by ';', not by tabs"),
+    ],
 )
 def test_a_bad_sheet(tmp_path: Path, text: str | None, sentence: str) -> None:
     sheet = tmp_path / "slides.tsv"
