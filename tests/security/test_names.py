@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,11 @@ def cohort(tmp_path: Path) -> Path:
     free = {"donor": OBEYED + BRACES, "tissue": f"-{OBEYED}", "disease": f"{BRACES}\n{OBEYED}", "bundle": bundle.name}
     labels = folder / f"l {FILE}.csv"
     labels.write_text("cell_id,type\n")
+    shutil.copytree(bundle, folder / f"{bundle.name} 2")
     second = {"he_image": f"h {FILE}.tif", "he_alignment": f"h {FILE}.csv", "labels": labels.name}
     for name in (second["he_image"], second["he_alignment"]):
         (folder / name).touch()
-    slides = [{"slide": "s1", **free}, {"slide": "s2", **free, **second, "donor": "d2"}]
+    slides = [{"slide": "s1", **free}, {"slide": "s2", **free, **second, "donor": "d2", "bundle": f"{bundle.name} 2"}]
     config = {"slides": slides, "models": {"pca": {"model": "pca"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     return folder
