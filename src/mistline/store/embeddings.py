@@ -25,7 +25,7 @@ from mistline.core.files import atomic_path
 ORIGIN_KEY = b"mistline"
 ABSENT_KEY = b"mistline_not_run"  # of a file without rows: why (see `store.absent`)
 _REMEDY = "run embed again"
-_GROUP_BYTES, _GROUP_ROWS = 1 << 26, 4096  # every group costs as much as its columns are many, so they are large
+_GROUP_ROWS = 4096  # 16 MB of 1,024 columns; a column of a group costs the same however few rows it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Origin:
 class EmbeddingWriter:
     """Append blocks of rows; the file appears when the block succeeds.
 
-    Blocks of any size become row groups of 64 MB: the file does not tell how it was made.
+    Blocks of any size become row groups of 4,096 rows: the file does not tell how it was made.
 
     Args:
         path: the parquet file.
@@ -80,8 +80,8 @@ class EmbeddingWriter:
         _refuse_non_finite(self._path, cell_ids, rows)
         self._ids += cell_ids
         self._blocks.append(np.array(rows, dtype=np.float32))  # a copy: the caller may use its memory again
-        while len(self._ids) >= (n := max(_GROUP_ROWS, _GROUP_BYTES // (4 * rows.shape[1]))):
-            self._write(n)
+        while len(self._ids) >= _GROUP_ROWS:
+            self._write(_GROUP_ROWS)
 
     def _write(self, n: int) -> None:
         """Write the first rows that wait as a row group."""

@@ -42,7 +42,6 @@ def test_same_rows_same_bytes(tmp_path):
 
 
 def test_blocks_of_any_size_make_the_same_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "_GROUP_BYTES", 1)
     monkeypatch.setattr(embeddings, "_GROUP_ROWS", 100)
     rows = np.random.default_rng(0).normal(size=(250, 3)).astype(np.float32)
     ids = [f"c{number}" for number in range(250)]
