@@ -10,13 +10,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from mistline.core.errors import InputError
 from mistline.core.files import read_parquet
 from mistline.core.geometry import um_to_px
 from mistline.core.seeds import generator
+from mistline.mist.pyramid import Level
 from mistline.report.pictures import Album
 from mistline.report.plots import sheet, theme
 from mistline.report.plots.theme import Picture
@@ -97,7 +96,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
 
 def _places(slide: SlideSource, album: Album) -> Picture:
     """Draw the H&E at some cells, with the outlines of what is bright in DAPI."""
-    pair = [_full(slide, name) for name in ("image.ome.zarr", "he/image.ome.zarr")]
+    pair = [Level(slide.folder / name) for name in ("image.ome.zarr", "he/image.ome.zarr")]
     cells = read_parquet(slide.folder / "cells.parquet", ("cell_id", "x_um", "y_um"))
     chosen = np.unique(np.linspace(0, len(cells) - 1, _PLACES + 2).astype(int)[1:-1])
     side = min(round(_PLACE_UM / slide.pixel_size_um), *pair[1].shape[1:])
@@ -107,7 +106,8 @@ def _places(slide: SlideSource, album: Album) -> Picture:
         top, left = (
             int(np.clip(at - side / 2, 0, whole - side)) for at, whole in zip(centre, pair[1].shape[1:], strict=True)
         )
-        dapi, he = (np.asarray(array[:, top : top + side, left : left + side]) for array in pair)
+        rows, columns = slice(top, top + side), slice(left, left + side)
+        dapi, he = (level.read(slice(None), rows, columns) for level in pair)
         pixels = _outlined(
             np.moveaxis(he, 0, 2), dapi[slide.image["channels"].index("DAPI") if _has_dapi(slide) else 0]
         )
@@ -152,13 +152,6 @@ def _has_dapi(slide: SlideSource) -> bool:
 
 def _at(line: Mapping[str, Any]) -> str:
     return f"x {line['x_um']:,.0f}, y {line['y_um']:,.0f} µm"
-
-
-def _full(slide: SlideSource, name: str) -> Any:
-    try:
-        return zarr.open_array(store=slide.folder / name, path="0", mode="r", zarr_format=3)
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        raise InputError(slide.folder / name, f"not a readable image ({error!r})", "run its stage again") from error
 
 
 def _fitting(pixels: Pixels) -> Pixels:

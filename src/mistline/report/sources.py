@@ -20,6 +20,7 @@ import zarr
 
 from mistline.core.errors import InputError, parsing
 from mistline.core.files import read_json, read_parquet
+from mistline.mist.pyramid import Level
 from mistline.report.plots.tissue import Overview
 
 OVERVIEW_PX = 1000
@@ -167,18 +168,18 @@ def read_overview(slide: SlideSource) -> Overview:
     """
     path = slide.folder / "image.ome.zarr"
     try:
-        group = zarr.open_group(path, mode="r")
-        datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
-        shapes = [group[item["path"]].shape for item in datasets]
-    except (FileNotFoundError, KeyError) as error:
-        raise InputError(path, f"not a readable image pyramid ({error!r})", "run project-image again") from error
-    level = max((number for number, shape in enumerate(shapes) if max(shape[-2:]) >= OVERVIEW_PX), default=0)
-    pixels = np.asarray(group[datasets[level]["path"]][0])
-    um_per_px = float(datasets[level]["coordinateTransformations"][0]["scale"][-1])
+        with parsing(path, "not a readable image pyramid", "run project-image again"):
+            datasets = zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]["datasets"]
+            um_per_px = [float(item["coordinateTransformations"][0]["scale"][-1]) for item in datasets]
+    except FileNotFoundError as error:
+        raise InputError(path, f"not a readable image pyramid ({error})", "run project-image again") from None
+    levels = [Level(path, number) for number in range(len(datasets))]
+    chosen = max((number for number, level in enumerate(levels) if max(level.shape[1:]) >= OVERVIEW_PX), default=0)
+    pixels = levels[chosen].read(0, slice(None))
     factor = min(1.0, OVERVIEW_PX / max(pixels.shape))
     rows, cols = (max(1, round(side * factor)) for side in pixels.shape)
     small = cv2.resize(pixels, (cols, rows), interpolation=cv2.INTER_AREA) if factor < 1 else pixels
-    return Overview(small, um_per_px * pixels.shape[1] / cols)
+    return Overview(small, um_per_px[chosen] * pixels.shape[1] / cols)
 
 
 def _parquet(path: Path) -> pq.ParquetFile:

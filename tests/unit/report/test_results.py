@@ -171,6 +171,16 @@ def test_answers_are_given_for_all_or_none(tmp_path):
         pair_answers([tmp_path], [tmp_path, tmp_path])
 
 
+def test_damaged_answers_are_refused(judged, tmp_path):
+    options = judged.tree.all_options(tmp_path)
+    damaged = {path: tmp_path / f"{number}.parquet" for number, path in enumerate(options["answers"])}
+    for path, copy in damaged.items():
+        copy.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(InputError, match=r"\d\.parquet: .*(again|parquet)"):
+        run(**options | {"answers": list(damaged.values())})
+    assert not options["page"].exists()
+
+
 def refused(judged, out, error, match, **changes):
     with pytest.raises(error, match=match):
         run(**judged.tree.all_options(out) | changes)

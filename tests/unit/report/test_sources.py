@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -63,6 +65,15 @@ def test_large_images_are_read_at_a_coarse_level(tree, monkeypatch):
 def test_a_pyramid_that_is_none_is_refused(tree):
     (tree.root / "slides/s1/image.ome.zarr/zarr.json").unlink()
     with pytest.raises(InputError, match="not a readable image pyramid"):
+        sources.read_overview(open_first(tree))
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "0/zarr.json", "0/c/0/0/0"])
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_damaged_pyramid_is_refused(tree, name, share):
+    path = tree.root / "slides/s1/image.ome.zarr" / name
+    os.truncate(path, int(path.stat().st_size * share))
+    with pytest.raises(InputError, match=r"slides/s1/image\.ome\.zarr: "):
         sources.read_overview(open_first(tree))
 
 
