@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -53,20 +55,23 @@ def test_one_address(xenium, tmp_path, capsys):
 def test_killed_at_any_moment_it_goes_on(xenium, tmp_path, nightly):
     if not nightly:
         pytest.skip("--nightly")
+    ask(xenium.url, tmp_path / "undisturbed")
+    n_undisturbed = xenium.n_requests
     xenium.forever = {"pause_s": 0.05}
     words = [sys.executable, "-m", "mistline", "fetch", xenium.url, "--out", str(tmp_path / "b")]
     random = np.random.default_rng(0)
-    kills = 0
-    while (run := subprocess.Popen(words)).poll() is None:
-        try:
-            run.wait(random.uniform(0.5, 4))
-            break
-        except subprocess.TimeoutExpired:
-            run.kill()
-            run.wait()
-            kills += 1
+    kills, code = 0, -signal.SIGKILL
+    while code == -signal.SIGKILL:
+        last = xenium.n_requests + random.integers(1, n_undisturbed)
+        run = subprocess.Popen(words)
+        while run.poll() is None and xenium.n_requests < last:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.05))
+        run.kill()
+        code = run.wait()
+        kills += code != 0
         assert kills < 200
-    assert (run.returncode, kills > 0) == (0, True)
+    assert (code, kills > 0) == (0, True)
     print(f"{kills} kills, {xenium.n_requests} requests, {xenium.sent_twice()} bytes sent twice")
     for path in (tmp_path / "b").rglob("*.*"):
         same = tmp_path / "original" / path.relative_to(tmp_path / "b")
